@@ -1,0 +1,152 @@
+"""Batches: rows of item indices, padded on the right, and the order in which training visits them.
+
+With padding on the right a causal mask alone keeps every real position from seeing padding, and a row's content does
+not depend on how far its batch is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from semacdr.data.schema import BoolArray, Int32Array, Int64Array
+from semacdr.data.splits import Examples, TrainSequences
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of histories, with what is to be predicted.
+
+    items: (B, L) item indices, oldest first, 0 after ``length``.
+    length: (B,) events in each row, 0 for a user without history.
+    targets: (B, L) for training: the item that follows position ``t``, 0 where nothing is predicted; else None.
+    first_target: (B,) for training: the item that the empty history predicts, 0 for none; else None.
+    target_domain: (B,) for scoring: index of the domain to rank; else None.
+    """
+
+    items: torch.Tensor
+    length: torch.Tensor
+    targets: torch.Tensor | None = None
+    first_target: torch.Tensor | None = None
+    target_domain: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return Batch(
+            self.items.to(device),
+            self.length.to(device),
+            None if self.targets is None else self.targets.to(device),
+            None if self.first_target is None else self.first_target.to(device),
+            None if self.target_domain is None else self.target_domain.to(device),
+        )
+
+
+def _padded(items: Int32Array, start: Int64Array, length: Int64Array, width: int) -> Int64Array:
+    """(B, width) rows gathered from a flat buffer, 0 behind each row's end."""
+    column = np.arange(width)
+    inside = column < length[:, None]
+    at = np.where(inside, start[:, None] + column, 0)
+    return np.where(inside, items[at] if len(items) else 0, 0).astype(np.int64)
+
+
+def history_batch(
+    histories: list[Int32Array], target_domain: list[int] | Int64Array, max_seq_len: int
+) -> Batch:
+    """A scoring batch from explicit histories; the newest ``max_seq_len`` events of each are kept."""
+    kept = [history[-max_seq_len:] for history in histories]
+    length = np.array([len(history) for history in kept], np.int64)
+    flat = np.concatenate([*kept, np.zeros(1, np.int32)]).astype(np.int32)
+    start = np.cumsum(length) - length
+    width = max(1, int(length.max(initial=0)))
+    return Batch(
+        items=torch.from_numpy(_padded(flat, start, length, width)),
+        length=torch.from_numpy(length),
+        target_domain=torch.as_tensor(np.asarray(target_domain, dtype=np.int64)),
+    )
+
+
+def example_batches(
+    examples: Examples, item_domain: np.ndarray, batch_size: int, max_seq_len: int
+) -> Iterator[tuple[Int64Array, Batch]]:
+    """Scoring batches over held-out pairs, sorted by length so that little is padded.
+
+    Yields:
+        the rows of ``examples`` in the batch (B,), and the batch, whose ``target_domain`` is that of the target.
+    """
+    length = np.minimum(examples.stop - examples.start, max_seq_len)
+    order = np.argsort(length, kind="stable")
+    for first in range(0, len(order), batch_size):
+        rows = order[first : first + batch_size]
+        width = max(1, int(length[rows].max(initial=0)))
+        begin = examples.stop[rows] - length[rows]
+        yield (
+            rows,
+            Batch(
+                items=torch.from_numpy(_padded(examples.items, begin, length[rows], width)),
+                length=torch.from_numpy(length[rows]),
+                target_domain=torch.from_numpy(item_domain[examples.target[rows]].astype(np.int64)),
+            ),
+        )
+
+
+class TrainBatches:
+    """Training batches of whole sequences, every position a target, rows of like length together.
+
+    An epoch's order depends on the seed and the epoch alone, so that a resumed run sees what an unbroken one would.
+    Sequences with fewer than two events are left out. A longer sequence than ``max_seq_len + 1`` is cut into windows
+    that overlap by nothing in their targets: the newest window is full, the oldest takes the rest.
+    """
+
+    def __init__(self, train: TrainSequences, batch_size: int, max_seq_len: int, seed: int) -> None:
+        self.train, self.batch_size, self.max_seq_len, self.seed = train, batch_size, max_seq_len, seed
+        self.start, self.stop, self.opens = _windows(train.start, train.stop, max_seq_len)
+
+    def __len__(self) -> int:
+        return -(-len(self.start) // self.batch_size)
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from ``first_batch`` on."""
+        random = np.random.default_rng([self.seed, epoch])
+        length = self.stop - self.start - 1  # inputs: the last event is only a target
+        # Sorting by length with a little noise keeps padding low and still mixes who meets whom.
+        noisy = length + random.uniform(-1.5, 1.5, len(length))
+        order = np.argsort(noisy, kind="stable")
+        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        for index in random.permutation(len(batches))[first_batch:]:
+            yield self._batch(batches[index], length)
+
+    def _batch(self, rows: Int64Array, length: Int64Array) -> Batch:
+        start, size = self.start[rows], length[rows]
+        width = int(size.max())
+        items = _padded(self.train.items, start, size, width)
+        targets = _padded(self.train.items, start + 1, size, width)
+        wanted = _padded(self.train.is_target.astype(np.int32), start + 1, size, width)
+        first = np.where(self.opens[rows] & self.train.is_target[start], self.train.items[start], 0)
+        return Batch(
+            items=torch.from_numpy(items),
+            length=torch.from_numpy(size),
+            targets=torch.from_numpy(targets * wanted),
+            first_target=torch.from_numpy(first.astype(np.int64)),
+        )
+
+
+def _windows(
+    start: Int64Array, stop: Int64Array, max_seq_len: int
+) -> tuple[Int64Array, Int64Array, BoolArray]:
+    """Cuts [start, stop) into windows of at most ``max_seq_len`` inputs, each event a target at most once.
+
+    Returns:
+        start and stop of each window, and whether it opens its sequence.
+    """
+    keep = stop - start >= 2
+    start, stop = start[keep], stop[keep]
+    inputs = stop - start - 1
+    pieces = -(-inputs // max_seq_len)
+    row = np.repeat(np.arange(len(start)), pieces)
+    back = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)  # 0 = the newest window
+    window_stop = stop[row] - back * max_seq_len
+    window_start = np.maximum(start[row], window_stop - max_seq_len - 1)
+    return window_start, window_stop, window_start == start[row]

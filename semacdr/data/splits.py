@@ -1,0 +1,225 @@
+"""Splits: which events train, and which (history, target) pairs validate and test.
+
+Leave-one-out on the merged sequence is the default: a user's last event is the test target, the second last the
+validation target, the rest trains. A published split is taken as it is. Where the order across domains is unknown,
+leave-one-out is made per domain and the other domains' training events come first in the history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from semacdr.data.dataset import Dataset
+from semacdr.data.schema import BoolArray, Int32Array, Int64Array, SplitName
+from semacdr.errors import InputError
+
+SECONDS_A_DAY = 86_400
+MIN_EVENTS = 3  # a user with fewer has no history left to test on: all its events train
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Held-out (history, target) pairs. History ``t`` is ``items[start[t]:stop[t]]``, never empty of meaning: it may
+    have no event at all, and then the user is unknown to the model."""
+
+    items: Int32Array  # shared buffer
+    start: Int64Array  # (T,)
+    stop: Int64Array  # (T,)
+    user: Int32Array  # (T,) index of the data set's user
+    target: Int32Array  # (T,)
+    strict: BoolArray  # (T,) the target falls on a later day than the event before it
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def history(self, index: int) -> Int32Array:
+        """The events before target ``index``, oldest first."""
+        return self.items[self.start[index] : self.stop[index]]
+
+    def select(self, rows: Int64Array | BoolArray) -> Examples:
+        """The pairs of the given rows."""
+        return Examples(
+            self.items, self.start[rows], self.stop[rows], self.user[rows], self.target[rows], self.strict[rows]
+        )
+
+
+@dataclass(frozen=True)
+class TrainSequences:
+    """Training sequences. Sequence ``s`` is ``items[start[s]:stop[s]]``; an event is predicted from those before it
+    where ``is_target`` says so, which keeps an event that stands in two sequences from being learned twice."""
+
+    items: Int32Array  # shared buffer
+    is_target: BoolArray  # as long as ``items``
+    start: Int64Array  # (S,)
+    stop: Int64Array  # (S,)
+    user: Int32Array  # (S,)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set, divided."""
+
+    name: str
+    train: TrainSequences
+    valid: Examples
+    test: Examples
+    train_count: Int64Array  # (N+1,) training events of each item
+
+    def examples(self, split: SplitName) -> Examples:
+        """The validation or test pairs."""
+        return self.test if split == "test" else self.valid
+
+
+def make_split(dataset: Dataset, name: str = "leave-one-out") -> Split:
+    """Divides a data set.
+
+    Args:
+        dataset: the data.
+        name: ``leave-one-out``; a data set with a published split ignores it and says ``published``.
+
+    Raises:
+        InputError: an unknown split name.
+    """
+    if dataset.targets is not None:
+        return _published(dataset)
+    if name != "leave-one-out":
+        raise InputError(f"unknown split {name!r}", fix="valid: leave-one-out")
+    if dataset.order == "within-domain":
+        return _leave_one_out_per_domain(dataset)
+    return _leave_one_out(dataset)
+
+
+def _leave_one_out(dataset: Dataset) -> Split:
+    start, end = dataset.offsets[:-1], dataset.offsets[1:]
+    long = end - start >= MIN_EVENTS
+    users = np.flatnonzero(long).astype(np.int32)
+    train_stop = np.where(long, end - 2, end)
+
+    def held_out(back: int) -> Examples:
+        at = end[long] - back
+        return Examples(
+            dataset.items, start[long], at, users, dataset.items[at], _strict(dataset, at, start[long])
+        )
+
+    train = TrainSequences(
+        dataset.items,
+        np.ones(len(dataset.items), np.bool_),
+        start,
+        train_stop,
+        np.arange(dataset.num_users, dtype=np.int32),
+    )
+    return Split("leave-one-out", train, held_out(2), held_out(1), _count(dataset, train))
+
+
+def _strict(dataset: Dataset, at: Int64Array, start: Int64Array) -> BoolArray:
+    """Whether event ``at`` falls on a later day than the event before it; a first event does."""
+    if dataset.timestamps is None:
+        return np.ones(len(at), np.bool_)
+    day = dataset.timestamps // SECONDS_A_DAY
+    return np.asarray((at == start) | (day[at] > day[np.maximum(at - 1, 0)]), dtype=np.bool_)
+
+
+def _count(dataset: Dataset, train: TrainSequences) -> Int64Array:
+    """Training events of each item: every target of training, and the events that only ever open a sequence."""
+    inside = np.zeros(len(train.items) + 1, np.int64)
+    np.add.at(inside, train.start, 1)
+    np.add.at(inside, train.stop, -1)
+    used = (np.cumsum(inside[:-1]) > 0) & train.is_target
+    return np.bincount(train.items[used], minlength=dataset.num_items + 1).astype(np.int64)
+
+
+def _published(dataset: Dataset) -> Split:
+    targets = dataset.targets
+    assert targets is not None
+    start = dataset.offsets[:-1]
+    held = {
+        split: np.flatnonzero(targets.split == split).astype(np.int64) for split in ("train", "valid", "test")
+    }
+
+    def examples(split: str) -> Examples:
+        rows = held[split]
+        user = targets.user[rows]
+        first = start[user]
+        stop = first + targets.position[rows]
+        strict = np.ones(len(rows), np.bool_)
+        return Examples(dataset.items, first, stop, user, targets.item[rows], strict)
+
+    # Users with a training target train on their whole history; each further target of a user opens a sequence of
+    # its own, in which only that target is predicted.
+    rows = held["train"]
+    user, position = targets.user[rows], targets.position[rows].astype(np.int64)
+    order = np.lexsort((np.arange(len(rows)), user))
+    rows, user, position = rows[order], user[order], position[order]
+    first_of_user = np.r_[True, user[1:] != user[:-1]] if len(user) else np.zeros(0, np.bool_)
+    length = position + 1
+    stop = np.cumsum(length)
+    begin = stop - length
+    total = int(stop[-1]) if len(stop) else 0
+    sequence = np.repeat(np.arange(len(rows)), length)
+    within = np.arange(total) - begin[sequence]
+    last = within == position[sequence]
+    source = np.minimum(start[user[sequence]] + within, max(len(dataset.items) - 1, 0))
+    items = np.where(last, targets.item[rows][sequence], dataset.items[source]).astype(np.int32)
+    is_target = last | first_of_user[sequence]
+    train = TrainSequences(items, is_target, begin, stop, user.astype(np.int32))
+    return Split("published", train, examples("valid"), examples("test"), _count(dataset, train))
+
+
+def _leave_one_out_per_domain(dataset: Dataset) -> Split:
+    """One view of a user for each of its domains: the other domains' training events, then the domain's own."""
+    user_of = np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
+    domain_of = dataset.item_domain[dataset.items].astype(np.int64)
+    count_domains = len(dataset.domains)
+    group = user_of * count_domains + domain_of
+    if (np.diff(group) < 0).any():
+        raise InputError(
+            "a data set without an order across domains has its domains interleaved",
+            where=str(dataset.path),
+            fix="convert the data again",
+        )
+    sizes = np.bincount(group, minlength=dataset.num_users * count_domains)
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+    long = sizes >= MIN_EVENTS
+    kept = np.where(long, sizes - 2, sizes)  # training events of each (user, domain)
+
+    pieces: list[Int32Array] = []
+    flags: list[BoolArray] = []
+    view_start, view_stop, view_user, view_group, foreign_length = [], [], [], [], []
+    at = 0
+    for view in np.flatnonzero(sizes):
+        user, domain = divmod(int(view), count_domains)
+        others = [
+            dataset.items[begins[g] : begins[g] + kept[g]]
+            for g in range(user * count_domains, (user + 1) * count_domains)
+            if g != view
+        ]
+        foreign = np.concatenate(others) if others else np.zeros(0, np.int32)
+        own = dataset.items[begins[view] : ends[view]]
+        pieces += [foreign, own]
+        flags += [np.zeros(len(foreign), np.bool_), np.ones(len(own), np.bool_)]
+        view_start.append(at)
+        view_stop.append(at + len(foreign) + int(kept[view]))
+        view_user.append(user)
+        view_group.append(int(view))
+        foreign_length.append(len(foreign))
+        at += len(foreign) + len(own)
+
+    items = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+    is_target = np.concatenate(flags) if flags else np.zeros(0, np.bool_)
+    start, stop = np.array(view_start, np.int64), np.array(view_stop, np.int64)
+    users = np.array(view_user, np.int32)
+    train = TrainSequences(items, is_target, start, stop, users)
+    tested = long[np.array(view_group, np.int64)]
+
+    def held_out(ahead: int) -> Examples:
+        target_at = stop[tested] + ahead
+        strict = np.ones(len(target_at), np.bool_)
+        return Examples(items, start[tested], target_at, users[tested], items[target_at], strict)
+
+    return Split("leave-one-out per domain", train, held_out(0), held_out(1), _count(dataset, train))

@@ -1,0 +1,137 @@
+"""What every recommender is: a ``torch.nn.Module`` that can be trained on batches and asked for scores.
+
+A model sees a :class:`~semacdr.data.dataset.Catalogue` (items, domains, training counts) and, if it reads text, one
+frozen text embedding per view. It never sees users' names, files or RecBole: the trainer, the evaluator and the RecBole
+wrapper all drive the same few methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from semacdr.config import Settings
+from semacdr.data.batches import Batch
+from semacdr.data.dataset import Catalogue
+from semacdr.data.splits import TrainSequences
+
+TextTables = Mapping[str, Tensor]
+"""View name -> (N+1, E) frozen text vectors; row 0 and the rows of items without that text are zero."""
+
+
+@dataclass
+class Loss:
+    """A training loss: ``total`` is what is minimised, ``parts`` are its terms for the log."""
+
+    total: Tensor
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+class Recommender(nn.Module, ABC):
+    """Base of all models.
+
+    Attributes:
+        Config: the model's settings; unknown keys are errors.
+        trained_by_gradient: False for models that are fitted by counting (:meth:`fit`).
+        reads_text: whether :class:`TextTables` are used where they are given.
+    """
+
+    Config: ClassVar[type[Settings]]
+    trained_by_gradient: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = False
+
+    def __init__(self, config: Settings, catalogue: Catalogue, text: TextTables | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.catalogue = catalogue
+        self.register_buffer("item_domain", torch.from_numpy(catalogue.item_domain).long(), persistent=False)
+
+    @property
+    def num_items(self) -> int:
+        """N, without the padding id."""
+        return self.catalogue.num_items
+
+    @property
+    def max_seq_len(self) -> int:
+        """L: how many events of a history the model reads."""
+        return int(getattr(self.config, "max_seq_len", 1_000_000))
+
+    def fit(self, train: TrainSequences) -> None:
+        """Fits a counting model; gradient models are trained by the trainer instead."""
+        raise TypeError(f"{type(self).__name__} is trained by gradient, not by fit()")
+
+    def loss(self, batch: Batch) -> Loss:
+        """The training loss of a batch that has ``targets``."""
+        raise TypeError(f"{type(self).__name__} is fitted by counting and has no loss")
+
+    def prepare(self) -> None:
+        """Caches what scoring needs of the items. Called once before an evaluation, and after weights change."""
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Any:
+        """What scoring needs of the users of a batch, computed once; opaque to the caller."""
+
+    @abstractmethod
+    def score(self, encoded: Any, items: Tensor) -> Tensor:
+        """Scores, higher is better, float32.
+
+        Args:
+            encoded: what :meth:`encode` gave for B users.
+            items: (n,) item indices scored for every user, or (B, K) a list for each user.
+
+        Returns:
+            (B, n) or (B, K).
+        """
+
+
+class VectorRecommender(Recommender):
+    """A recommender whose score is the inner product of a user vector and an item vector.
+
+    The evaluator knows such models: it counts in blocks of matrix products and settles near-ties in float64.
+    """
+
+    _items: Tensor | None = None
+
+    @abstractmethod
+    def item_vectors(self) -> Tensor:
+        """(N+1, D) vectors of all items; row 0 is padding and never scored."""
+
+    @abstractmethod
+    def user_vectors(self, batch: Batch) -> Tensor:
+        """(B, D) vectors of the batch's users for ``batch.target_domain``."""
+
+    def prepare(self) -> None:
+        """Computes and keeps the item vectors."""
+        with torch.no_grad():
+            self._items = self.item_vectors().float().contiguous()
+
+    def prepared_items(self) -> Tensor:
+        """(N+1, D) float32: the kept item vectors."""
+        if self._items is None:
+            self.prepare()
+        assert self._items is not None
+        return self._items
+
+    def train(self, mode: bool = True) -> VectorRecommender:
+        """Switches mode; going back to training drops the kept item vectors."""
+        if mode:
+            self._items = None
+        super().train(mode)
+        return self
+
+    def encode(self, batch: Batch) -> Tensor:
+        """(B, D) float32 user vectors."""
+        with torch.no_grad():
+            return self.user_vectors(batch).float()
+
+    def score(self, encoded: Tensor, items: Tensor) -> Tensor:
+        """Inner products of user and item vectors."""
+        vectors = self.prepared_items()[items]  # (n, D) or (B, K, D)
+        if items.dim() == 1:
+            return encoded @ vectors.T
+        return torch.bmm(vectors, encoded.unsqueeze(2)).squeeze(2)
