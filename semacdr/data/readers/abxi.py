@@ -1,0 +1,70 @@
+"""ABXI's data sets (Bian et al., WWW 2025): merged two-domain sequences with days as time stamps.
+
+``sequences.txt`` holds a line a user, ``user idx|seconds idx|seconds ...``, in the published order, which stays: inside
+a day it is ascending item index, so that a re-sort would change the benchmark. ``items.jsonl`` gives each idx (from 1,
+first domain first) its ``item`` (ASIN), ``domain`` and ``title``; ``users.jsonl`` each user number its ``user``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from semacdr.data import schema
+from semacdr.data.badrows import FILE, LINE, UNKNOWN_ID, BadRows
+from semacdr.data.readers import FORMATS, ReadOptions
+from semacdr.data.readers.raw import RawData, drop_missing, find_file, require_folder, unit_of
+from semacdr.data.readers.text import TEXT, explode, matched, read_json_lines, read_lines
+
+
+def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
+    """Reads a folder with ``sequences.txt`` and ``items.jsonl``, plain or gz."""
+    folder = require_folder(path)
+    needs = FORMATS["abxi"].needs
+    sequences, listing = find_file(folder, "sequences.txt", needs=needs), find_file(folder, "items.jsonl", needs=needs)
+    assert sequences is not None and listing is not None
+    items = indexed_items(listing, report)
+    lines = read_lines(sequences, report)
+    row, tokens = explode(lines[TEXT], " ")
+    opens = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
+    user = tokens.filter(opens).to_numpy(zero_copy_only=False)[row]
+    where = pd.DataFrame({schema.USER_ID: user, FILE: lines[FILE].to_numpy()[row], LINE: lines[LINE].to_numpy()[row]})
+    events = matched(where[~opens], tokens.filter(~opens), r"^(?P<idx>\d{1,9})\|(?P<timestamp>\d{1,15})$", report)
+    events = name_items(events, items, report)
+    events[schema.USER_ID] = _user_names(folder, events[schema.USER_ID], report)
+    return RawData(
+        name=folder.name,
+        events=events,
+        items=items.drop(columns="idx"),
+        order="total",
+        time_unit=unit_of(events[schema.TIMESTAMP]),
+    )
+
+
+def indexed_items(path: Path, report: BadRows) -> pd.DataFrame:
+    """An ``items.jsonl`` whose rows have an ``idx``; the id is ``item`` where there is one, else the idx as text."""
+    items = drop_missing(read_json_lines(path, report), ["idx", schema.DOMAIN], report)
+    idx = items["idx"].astype(np.int64)
+    item_id = idx.astype(str).astype(object)
+    if "item" in items:
+        item_id = items["item"].where(items["item"].notna(), item_id)
+    return items.assign(**{"idx": idx, schema.ITEM_ID: item_id.astype(object)})
+
+
+def name_items(events: pd.DataFrame, items: pd.DataFrame, report: BadRows) -> pd.DataFrame:
+    """Replaces ``idx`` by ``item_id`` and ``domain``; an idx that is not listed is reported."""
+    at = pd.Index(items["idx"]).get_indexer(events["idx"])
+    events, at = report.drop(events, at < 0, UNKNOWN_ID, "idx"), at[at >= 0]
+    named = {column: items[column].to_numpy(dtype=object)[at] for column in (schema.ITEM_ID, schema.DOMAIN)}
+    return events.assign(**named).drop(columns="idx").reset_index(drop=True)
+
+
+def _user_names(folder: Path, users: pd.Series[str], report: BadRows) -> pd.Series[str]:
+    listing = find_file(folder, "users.jsonl", required=False)
+    if listing is None:
+        return users
+    names = drop_missing(read_json_lines(listing, report), ["idx", "user"], report)
+    known = pd.Series(names["user"].to_numpy(dtype=object), index=names["idx"].astype(str))
+    return users.map(known).fillna(users)
