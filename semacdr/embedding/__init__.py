@@ -1,0 +1,1 @@
+"""Text vectors: content texts, the encoder, the embedding table."""

@@ -1,0 +1,155 @@
+"""Builds the embedding table of a data set: content, and a view for each kind of profile."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from semacdr.data.dataset import Dataset
+from semacdr.data.schema import Int64Array
+from semacdr.embedding.content import CONTENT_VERSION, content_text
+from semacdr.embedding.encoder import DEFAULT_BATCH_SIZE, TextEncoder, encode_resumable
+from semacdr.embedding.table import MANIFEST, EmbeddingTable, write_table
+from semacdr.errors import InputError
+from semacdr.files import fingerprint, read_json
+
+CONTENT = "content"
+PROFILE_COLUMNS = ("item_id", "view", "text")
+
+
+@dataclass(frozen=True)
+class ViewTexts:
+    """The text of every item in one view.
+
+    Attributes:
+        texts: N texts; ``None`` where the item has none.
+        fallback: how many items have no profile in this view and take their content text instead.
+    """
+
+    texts: list[str | None]
+    fallback: int = 0
+
+    @property
+    def with_text(self) -> int:
+        """How many items have a text of any kind."""
+        return sum(text is not None for text in self.texts)
+
+
+def read_profiles(path: Path) -> pd.DataFrame:
+    """Reads ``profiles.parquet`` (columns item_id, view, text).
+
+    Raises:
+        InputError: no such file, not parquet, a missing column, or two texts for one item and view.
+    """
+    fix = "make it with: semacdr profile export --dataset DIR --store FILE --out profiles.parquet"
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), fix=fix)
+    try:
+        frame = pd.read_parquet(path, columns=list(PROFILE_COLUMNS))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"not a profiles file ({error})", where=str(path), fix=fix) from None
+    twice = frame.duplicated(["item_id", "view"])
+    if twice.any():
+        first = frame[twice].iloc[0]
+        raise InputError(f"item {first['item_id']!r} has two texts in view {first['view']!r}", where=str(path), fix=fix)
+    return frame
+
+
+def view_texts(dataset: Dataset, profiles: pd.DataFrame | None = None) -> dict[str, ViewTexts]:
+    """The texts of every view: content first, then the profiles' views in the order of the file.
+
+    An item without a profile falls back to its content text in that view, and is counted.
+
+    Raises:
+        InputError: none of the profiles belongs to an item of the data set.
+    """
+    rows: list[dict[str, Any]] = dataset.item_frame().to_dict("records")  # type: ignore[assignment]
+    content = [content_text(row) for row in rows]
+    views = {CONTENT: ViewTexts(content)}
+    if profiles is None:
+        return views
+    if not profiles["item_id"].isin(dataset.item_index).any():
+        raise InputError(f"none of the profiles belongs to an item of data set {dataset.name}")
+    for view, group in profiles.groupby("view", sort=False):
+        if view == CONTENT:
+            raise InputError(f"a profile view cannot be named {CONTENT!r}")
+        by_item: Mapping[str, str] = dict(zip(group["item_id"], group["text"]))
+        own = [by_item.get(str(item)) or None for item in dataset.item_ids[1:]]
+        texts = [text or fallback for text, fallback in zip(own, content)]
+        views[str(view)] = ViewTexts(texts, fallback=own.count(None))
+    return views
+
+
+def build_table(
+    dataset: Dataset,
+    encoder: TextEncoder,
+    out: Path,
+    profiles: pd.DataFrame | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> dict[str, Any]:
+    """Encodes the views of a data set into a table folder, unless that very table is there already.
+
+    Returns:
+        A summary: skipped, fingerprint, encoder, text_dim, per-view counts, distinct texts, seconds and CPU seconds.
+
+    Raises:
+        InputError: ``out`` holds something that is not an embedding table, or the data set has no text at all.
+    """
+    started, cpu_started = time.monotonic(), time.process_time()
+    views = view_texts(dataset, profiles)
+    distinct = {text: row for row, text in enumerate(dict.fromkeys(t for v in views.values() for t in v.texts if t))}
+    if not distinct:
+        raise InputError("no item has any text to embed", where=str(dataset.path))
+    inputs = {
+        "encoder": encoder.identity,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "content_version": CONTENT_VERSION,
+        "batch_size": batch_size,
+    }
+    key = fingerprint({**inputs, "views": {view: texts.texts for view, texts in views.items()}})
+    counts = {
+        view: {"items": len(texts.texts), "with_text": texts.with_text, "fallback": texts.fallback}
+        for view, texts in views.items()
+    }
+    skipped = _is_finished(out, key)
+    work = out.with_name(f".{out.name}.work")
+    if not skipped:
+        vectors = encode_resumable(encoder, list(distinct), work, batch_size)
+        rows: dict[str, Int64Array] = {
+            view: np.array([distinct[text] if text else -1 for text in texts.texts], dtype=np.int64)
+            for view, texts in views.items()
+        }
+        write_table(out, dataset.item_ids[1:], vectors, rows, {"fingerprint": key, **inputs, "views": counts})
+        del vectors
+    shutil.rmtree(work, ignore_errors=True)  # also what a kill just before this line left
+    return {
+        "out": str(out),
+        "skipped": skipped,
+        "fingerprint": key,
+        "encoder": encoder.identity,
+        "text_dim": EmbeddingTable.load(out).text_dim,
+        "views": counts,
+        "distinct_texts": len(distinct),
+        "seconds": round(time.monotonic() - started, 3),
+        "cpu_seconds": round(time.process_time() - cpu_started, 3),
+    }
+
+
+def _is_finished(out: Path, key: str) -> bool:
+    if not out.exists():
+        return False
+    manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else None
+    if manifest is None or manifest.get("kind") != "embedding-table":
+        if out.is_dir() and not any(out.iterdir()):
+            return False
+        raise InputError(
+            "exists and is not an embedding table; it is left as it is", where=str(out), fix="another --out"
+        )
+    return bool(manifest.get("fingerprint") == key)
