@@ -65,7 +65,9 @@ def _run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     module.add_arguments(parser)
-    args = parser.parse_args(argv[1:])
+    # key=value pairs may stand anywhere among the options; argparse allows that only without nested subcommands
+    nested = any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+    args = parser.parse_args(argv[1:]) if nested else parser.parse_intermixed_args(argv[1:])
     set_quiet(args.quiet)
     return int(module.run(args) or 0)
 

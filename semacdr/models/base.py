@@ -69,6 +69,10 @@ class Recommender(nn.Module, ABC):
         """The training loss of a batch that has ``targets``."""
         raise TypeError(f"{type(self).__name__} is fitted by counting and has no loss")
 
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes saved weights; models whose buffers change size while they are fitted override it."""
+        self.load_state_dict(dict(tensors))
+
     def prepare(self) -> None:
         """Caches what scoring needs of the items. Called once before an evaluation, and after weights change."""
 

@@ -1,0 +1,33 @@
+"""Trains a model into a run folder. A killed run goes on with the same command, to the same weights.
+
+Settings come from the model's defaults, then --config FILE (YAML), then key=value pairs.
+
+example: semacdr train --model SemaCDR --dataset data/ml --embeddings emb/ml --out runs/ml epochs=20 dropout=0.2
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``semacdr train``."""
+    parser.add_argument("--model", required=True, help="model name, for example SemaCDR, SASRec, Markov, Popularity")
+    parser.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="data set folder")
+    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="embedding table, for models that read text")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, over those of --config")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs ``semacdr train``."""
+    from semacdr.config import parse_pairs, read_yaml
+    from semacdr.training.trainer import train
+
+    values = read_yaml(args.config) if args.config else {}
+    values.update(parse_pairs(args.settings))
+    out = train(args.model, args.dataset, args.out, args.embeddings, values)
+    print(out)
+    return 0

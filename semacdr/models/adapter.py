@@ -1,0 +1,187 @@
+"""From frozen text embeddings to item vectors: view adapters, gate and id residual (systems.md 2.2, "Item encoder").
+
+The three views and their contrastive alignment are the paper's (SemaCDR, arXiv 2604.09551); the forms of the adapter,
+the gate and the residual are our inference, since the paper's equations are not public.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from semacdr.data.dataset import Catalogue
+from semacdr.models.base import TextTables
+from semacdr.models.layers import Dropout, init_weights
+from semacdr.models.losses import info_nce, soft_targets
+
+SHARED_VIEW = "domain_agnostic"
+
+
+class ViewAdapter(nn.Module):
+    """``z = LN(W2 GELU(W1 x + b1) + b2)``: (n, E) -> (n, D), one network or one for each domain."""
+
+    def __init__(self, text_dim: int, embedding_dim: int, hidden_dim: int, dropout: float, copies: int) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(text_dim, hidden_dim), nn.GELU(), Dropout(dropout), nn.Linear(hidden_dim, embedding_dim)
+            )
+            for _ in range(copies)
+        )
+        self.norm = nn.LayerNorm(embedding_dim)
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+        """(n, E) text vectors and (n,) domains -> (n, D)."""
+        if len(self.networks) == 1:
+            return self.norm(self.networks[0](x))
+        out = x.new_empty((len(x), self.norm.normalized_shape[0]))
+        for index, network in enumerate(self.networks):
+            at = (domain == index).nonzero().squeeze(1)
+            out = out.index_copy(0, at, network(x[at]).to(out.dtype))
+        return self.norm(out)
+
+
+class ItemEncoder(nn.Module):
+    """Item vectors from text views and an id residual.
+
+    ``e_i = sum_v a_v z_v + m_i id_i`` with ``a = softmax_v(w^T tanh(W_a z_v + U_a o_domain))`` over the views that the
+    item has, and ``m_i = sigmoid(q log(1 + n_i) - r)`` for an item with ``n_i >= 1`` training events, exactly 0 for an
+    untrained one, which is then scored by its text alone.
+
+    Args:
+        catalogue: items, domains, training counts.
+        text: view -> (N+1, E); empty for ids alone.
+        embedding_dim: D.
+        hidden_dim: width inside an adapter.
+        dropout: inside the adapters.
+        use_id: with the id residual; without text it is always there.
+        domain_weights: adapters of the views that are not shared have weights for each domain.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        text: TextTables,
+        embedding_dim: int,
+        hidden_dim: int,
+        dropout: float,
+        use_id: bool = True,
+        domain_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.views = tuple(text)
+        self.embedding_dim = embedding_dim
+        self.use_id = use_id or not self.views
+        self.register_buffer("item_domain", torch.from_numpy(catalogue.item_domain).long(), persistent=False)
+        count = torch.from_numpy(catalogue.train_count)
+        self.register_buffer("log_count", torch.log1p(count.float()), persistent=False)
+        self.register_buffer("trained", (count > 0).float(), persistent=False)
+        domains = len(catalogue.domains)
+        self.adapters = nn.ModuleDict()
+        for view, table in text.items():
+            self.register_buffer(f"text_{view}", table, persistent=False)
+            self.register_buffer(f"has_{view}", table.abs().sum(1) > 0, persistent=False)
+            shared = view == SHARED_VIEW or len(text) == 1
+            copies = 1 if shared or not domain_weights else domains
+            self.adapters[view] = ViewAdapter(table.shape[1], embedding_dim, hidden_dim, dropout, copies)
+        self.scale = nn.Parameter(torch.tensor(float(embedding_dim) ** -0.5))
+        if len(self.views) > 1:
+            self.gate_view = nn.Linear(embedding_dim, embedding_dim)
+            self.gate_domain = nn.Embedding(domains, embedding_dim)
+            self.gate_out = nn.Linear(embedding_dim, 1, bias=False)
+            nn.init.zeros_(self.gate_out.weight)  # start from the plain mean of the views
+        if self.use_id:
+            self.id = nn.Embedding(catalogue.num_items + 1, embedding_dim)
+            nn.init.normal_(self.id.weight, std=embedding_dim**-0.5)
+            self.id_gain = nn.Parameter(torch.tensor(1.0))  # q
+            self.id_offset = nn.Parameter(torch.tensor(1.0))  # r
+
+    @property
+    def anchor_view(self) -> str:
+        """The view that L_item aligns the others with: the domain-agnostic one, or the only one."""
+        return SHARED_VIEW if SHARED_VIEW in self.views else self.views[0]
+
+    def text(self, view: str, ids: Tensor) -> Tensor:
+        """(n, E) frozen vectors."""
+        return self.get_buffer(f"text_{view}")[ids]
+
+    def view_vectors(self, view: str, ids: Tensor) -> Tensor:
+        """(n,) ids -> (n, D) adapted vectors z of one view."""
+        adapted: Tensor = self.adapters[view](self.text(view, ids), self.item_domain[ids])
+        return adapted
+
+    def gate(self, views: Tensor, ids: Tensor) -> Tensor:
+        """(V, n, D) views -> (V, n) weights that sum to one over the views an item has (to zero if it has none)."""
+        present = torch.stack([self.get_buffer(f"has_{view}")[ids] for view in self.views])  # (V, n)
+        if len(self.views) == 1:
+            return present.to(views.dtype)
+        domain = self.gate_domain(self.item_domain[ids])
+        logits = self.gate_out(torch.tanh(self.gate_view(views) + domain)).squeeze(2)  # (V, n)
+        weights = torch.softmax(logits.masked_fill(~present, torch.finfo(logits.dtype).min), dim=0)
+        return weights * present
+
+    def id_weight(self, ids: Tensor) -> Tensor:
+        """(n,) ids -> (n,) share of the id residual; exactly 0 for untrained items."""
+        if not self.views:
+            return self.trained[ids]
+        return torch.sigmoid(self.id_gain * self.log_count[ids] - self.id_offset) * self.trained[ids]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(n,) item ids -> (n, D) item vectors."""
+        vectors: Tensor | None = None
+        if self.views:
+            views = torch.stack([self.view_vectors(view, ids) for view in self.views])  # (V, n, D)
+            vectors = (self.gate(views, ids).unsqueeze(2) * views).sum(0) * self.scale
+        if self.use_id:
+            residual = self.id_weight(ids).unsqueeze(1) * self.id(ids)
+            vectors = residual if vectors is None else vectors + residual
+        assert vectors is not None
+        return vectors
+
+    def text_vectors(self, text: TextTables, domain: Tensor) -> Tensor:
+        """Vectors of items that are not in the catalogue, from their text alone.
+
+        Args:
+            text: view -> (n, E); a missing view falls back to ``content``.
+            domain: (n,) domain of each.
+
+        Returns:
+            (n, D).
+        """
+        views = torch.stack([self.adapters[v](text.get(v, text["content"]), domain) for v in self.views])
+        if len(self.views) == 1:
+            return views[0] * self.scale
+        logits = self.gate_out(torch.tanh(self.gate_view(views) + self.gate_domain(domain))).squeeze(2)
+        return (torch.softmax(logits, dim=0).unsqueeze(2) * views).sum(0) * self.scale
+
+    def contrastive_loss(self, ids: Tensor, temperature: float, target_temperature: float | None) -> Tensor:
+        """L_item on a batch of distinct items of all domains.
+
+        With several views: the mean of NCE(z_anchor, z_v) over the other views. With one view: NCE between two
+        dropout passes of it. With ``target_temperature`` the targets are soft: the frozen encoder's own similarities
+        of the anchor texts, so that items that mean the same attract each other across domains.
+
+        Args:
+            ids: (m,) distinct item ids.
+            temperature: of the loss.
+            target_temperature: of the soft targets; None for one-hot targets.
+        """
+        anchor = self.anchor_view
+        ids = ids[self.get_buffer(f"has_{anchor}")[ids]]
+        if len(ids) < 2:
+            return self.scale.new_zeros(())
+        targets = None if target_temperature is None else soft_targets(self.text(anchor, ids), target_temperature)
+        first = self.view_vectors(anchor, ids)
+        others = [view for view in self.views if view != anchor] or [anchor]
+        losses = [info_nce(first, self.view_vectors(view, ids), temperature, targets) for view in others]
+        return torch.stack(losses).mean()
+
+
+def mean_gate(encoder: ItemEncoder, ids: Tensor) -> dict[str, float]:
+    """Mean gate weight of each view over the given items."""
+    with torch.no_grad():
+        views = torch.stack([encoder.view_vectors(view, ids) for view in encoder.views])
+        weights = encoder.gate(views, ids).mean(1)
+    return {view: float(weight) for view, weight in zip(encoder.views, weights)}
+

@@ -1,0 +1,88 @@
+"""SASRec on the mixed sequence (Kang & McAuley 2018), trained with a softmax over the catalogue.
+
+A pre-norm causal transformer over item ids, every position a target. The full softmax in place of one negative is what
+makes this old model a strong baseline (Klenitskiy & Vasilev, RecSys 2023).
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from semacdr.config import Settings
+from semacdr.data.batches import Batch
+from semacdr.data.dataset import Catalogue
+from semacdr.models.base import Loss, TextTables, VectorRecommender
+from semacdr.models.layers import CausalEncoder, init_weights, positions_from_end
+from semacdr.models.softmax import CandidateSoftmax, Scope
+
+
+class SASRecConfig(Settings):
+    """Settings of SASRec."""
+
+    embedding_dim: int = Field(128, gt=0)
+    """D."""
+    num_layers: int = Field(2, gt=0)
+    """Transformer blocks."""
+    num_heads: int = Field(2, gt=0)
+    """H, a divisor of D."""
+    ffn_dim: int = Field(512, gt=0)
+    """Inner width of a block."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """On the input and the residual branches."""
+    max_seq_len: int = Field(50, gt=0)
+    """L."""
+    scope: Scope = "domain"
+    """Whose items a target competes with in training."""
+    num_negatives: int = Field(0, ge=0)
+    """0: full softmax; else shared negatives of a sampled softmax with logQ correction."""
+
+
+class SASRec(VectorRecommender):
+    """The id-based causal transformer."""
+
+    Config = SASRecConfig
+
+    def __init__(self, config: SASRecConfig, catalogue: Catalogue, text: TextTables | None = None) -> None:
+        super().__init__(config, catalogue, text)
+        c = config
+        self.id = nn.Embedding(catalogue.num_items + 1, c.embedding_dim)
+        self.encoder = CausalEncoder(
+            c.embedding_dim, c.num_layers, c.num_heads, c.ffn_dim, c.dropout, c.max_seq_len
+        )
+        self.start = nn.Embedding(1, c.embedding_dim)
+        self.softmax = CandidateSoftmax(catalogue, c.scope, c.num_negatives)
+        self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0).float(), persistent=False)
+        self.encoder.apply(init_weights)
+        nn.init.normal_(self.id.weight, std=c.embedding_dim**-0.5)
+        nn.init.normal_(self.start.weight, std=0.02)
+
+    def states(self, items: Tensor, length: Tensor) -> Tensor:
+        """(B, L) ids -> (B, L, D)."""
+        x = self.id(items) * (self.trained[items] * self.id.embedding_dim**0.5).unsqueeze(2)
+        out: Tensor = self.encoder(x, positions_from_end(length, items.shape[1]))
+        return out
+
+    def loss(self, batch: Batch) -> Loss:
+        """Softmax cross-entropy of every position's next item."""
+        assert batch.targets is not None
+        row, column = batch.targets.nonzero(as_tuple=True)
+        states, target = self.states(batch.items, batch.length)[row, column], batch.targets[row, column]
+        if batch.first_target is not None:
+            opening = batch.first_target[batch.first_target > 0]
+            states = torch.cat([states, self.start.weight.expand(len(opening), -1).to(states.dtype)])
+            target = torch.cat([target, opening])
+        every = torch.arange(self.num_items + 1, device=target.device)
+        rec = self.softmax(states, target, self.softmax.draw(target), self.id.weight, every)
+        return Loss(rec, {"rec": float(rec.detach())})
+
+    def item_vectors(self) -> Tensor:
+        """(N+1, D); zero for items that training never saw, which an id-based model cannot tell apart."""
+        return self.id.weight * self.trained.unsqueeze(1)
+
+    def user_vectors(self, batch: Batch) -> Tensor:
+        """(B, D) state of the newest event, or the start vector."""
+        rows = torch.arange(len(batch.items), device=batch.items.device)
+        states = self.states(batch.items, batch.length)[rows, (batch.length - 1).clamp(min=0)]
+        return torch.where((batch.length > 0).unsqueeze(1), states, self.start.weight)

@@ -1,0 +1,135 @@
+"""Losses, each a function of tensors with its shapes stated; P positions, N candidates, D dim, m pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 21
+"""Logits held at once by :func:`linear_cross_entropy`: 8 MiB in float32, within a CPU's last-level cache."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Softmax cross-entropy of ``states @ candidates.T`` without ever holding more than a chunk of the logits.
+
+    The gradient is finished in the forward pass while a chunk's probabilities are at hand, so nothing is computed
+    twice: three matrix products in all, as in a plain backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, candidates: Tensor, target: Tensor, log_weight: Tensor | None) -> Tensor:
+        P, N = len(states), len(candidates)
+        need_gradient = states.requires_grad or candidates.requires_grad
+        rows = max(1, CHUNK_ELEMENTS // max(N, 1))
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        state_grad = torch.empty_like(states) if need_gradient else None
+        candidate_grad = torch.zeros(candidates.shape, dtype=torch.float32, device=candidates.device)
+        shape = (min(rows, P), N)
+        logit_buffer, probability_buffer = states.new_empty(shape), states.new_empty(shape)
+        for first in range(0, P, rows):
+            chunk, wanted = states[first : first + rows], target[first : first + rows, None]
+            logits, probability = logit_buffer[: len(chunk)], probability_buffer[: len(chunk)]
+            torch.mm(chunk, candidates.T, out=logits)
+            if log_weight is not None:
+                logits += log_weight
+            # One fused softmax is three times faster here than max, exp and sum apart; the log of the denominator
+            # comes back from the largest probability, which is at least 1/N and so never underflows.
+            torch.softmax(logits, dim=1, out=probability)
+            log_mass = logits.amax(1).float() - probability.amax(1).float().log()
+            total += (log_mass - logits.gather(1, wanted).squeeze(1).float()).sum()
+            if state_grad is not None:
+                probability.scatter_add_(1, wanted, probability.new_full((len(chunk), 1), -1.0))
+                torch.mm(probability, candidates, out=state_grad[first : first + rows])
+                if candidate_grad.dtype == probability.dtype:
+                    candidate_grad.addmm_(probability.T, chunk)
+                else:
+                    candidate_grad += (probability.T @ chunk).float()
+        if state_grad is not None:
+            ctx.save_for_backward(state_grad, candidate_grad.to(candidates.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        state_grad, candidate_grad = ctx.saved_tensors
+        (grad,) = grads
+        return state_grad * grad.to(state_grad.dtype), candidate_grad * grad.to(candidate_grad.dtype), None, None
+
+
+def linear_cross_entropy(
+    states: Tensor, candidates: Tensor, target: Tensor, log_weight: Tensor | None = None
+) -> Tensor:
+    """Sum over positions of the softmax cross-entropy, memory independent of P x N.
+
+    Args:
+        states: (P, D).
+        candidates: (N, D).
+        target: (P,) row of ``candidates`` that is right.
+        log_weight: (N,) added to every position's logits (a logQ correction); no gradient.
+
+    Returns:
+        scalar; divide by P for the mean.
+
+    Relations: equals ``F.cross_entropy(states @ candidates.T + log_weight, target, reduction="sum")`` in value and
+    gradient.
+    """
+    if torch.is_autocast_enabled(states.device.type):
+        dtype = torch.get_autocast_dtype(states.device.type)
+        states, candidates = states.to(dtype), candidates.to(dtype)
+    return _LinearCrossEntropy.apply(states, candidates, target, log_weight)
+
+
+def sampled_softmax(
+    states: Tensor, positives: Tensor, negatives: Tensor, collisions: Tensor, log_expected: Tensor
+) -> Tensor:
+    """Sum over positions of the softmax over a position's positive and K shared negatives, logQ-corrected.
+
+    A negative with ``q`` expected draws enters with its logit minus log q, so that the draws estimate the full
+    softmax's denominator without bias (Bengio & Senecal 2008; Yi et al. 2019). The positive enters as it is, and a
+    negative that is the position's own positive is struck out.
+
+    Args:
+        states: (P, D).
+        positives: (P, D).
+        negatives: (K, D).
+        collisions: (P, K) True where a negative is the position's positive.
+        log_expected: (K,) log of the expected number of draws of each negative.
+
+    Returns:
+        scalar; divide by P for the mean.
+
+    Relations: :func:`linear_cross_entropy` is the full softmax, used while the catalogue allows it.
+    """
+    hit = (states * positives).sum(1, keepdim=True)  # (P, 1)
+    missed = (states @ negatives.T - log_expected).masked_fill(collisions, float("-inf"))  # (P, K)
+    logits = torch.cat([hit, missed], dim=1).float()
+    return (logits.logsumexp(1) - logits[:, 0]).sum()
+
+
+def info_nce(x: Tensor, y: Tensor, temperature: float, targets: Tensor | None = None) -> Tensor:
+    """Symmetric contrastive loss between two views of m things (systems.md 2.2, L_item and L_seq).
+
+    ``-1/m sum_i log exp(cos(x_i, y_i) / t) / sum_j exp(cos(x_i, y_j) / t)``, averaged over both directions.
+
+    Args:
+        x: (m, D).
+        y: (m, D), row i is the other view of the thing in row i of ``x``.
+        temperature: t.
+        targets: (m, m) soft targets, rows summing to one, in place of the identity.
+
+    Returns:
+        scalar mean.
+    """
+    logits = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / temperature  # (m, m)
+    if targets is None:
+        right = torch.arange(len(x), device=x.device)
+        return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+
+
+def soft_targets(x: Tensor, temperature: float) -> Tensor:
+    """(m, E) frozen vectors -> (m, m) row-softmax of their cosines: which things mean nearly the same."""
+    unit = F.normalize(x, dim=1)
+    return torch.softmax(unit @ unit.T / temperature, dim=1)

@@ -1,0 +1,26 @@
+"""Model names and where their classes are; nothing is imported until a model is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from semacdr.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from semacdr.models.base import Recommender
+
+MODELS = {
+    "SemaCDR": "semacdr.models.semacdr",
+    "SASRec": "semacdr.models.baselines.sasrec",
+    "Markov": "semacdr.models.baselines.markov",
+    "Popularity": "semacdr.models.baselines.popularity",
+}
+
+
+def model_class(name: str) -> type[Recommender]:
+    """The class of a model; an unknown name is an :class:`InputError`."""
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}", fix=nearest(name, MODELS))
+    cls: type[Recommender] = getattr(import_module(MODELS[name]), name)
+    return cls

@@ -1,0 +1,142 @@
+"""The run folder: everything needed to load, judge and repeat a training.
+
+run.json            model, data, settings, seed, environment, status and result
+metrics.jsonl       one line a validation
+model.safetensors   the best weights
+checkpoint.safetensors  where an unfinished training stands; gone once it is done
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+
+from semacdr import __version__
+from semacdr.config import build
+from semacdr.data.dataset import Dataset
+from semacdr.data.splits import Split, make_split
+from semacdr.errors import InputError
+from semacdr.files import read_json
+from semacdr.models.base import Recommender
+from semacdr.models.registry import model_class
+
+if TYPE_CHECKING:
+    from semacdr.embedding.table import EmbeddingTable
+
+RUN = "run.json"
+WEIGHTS = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished training, ready to score."""
+
+    path: Path
+    manifest: dict[str, Any]
+    dataset: Dataset
+    split: Split
+    table: EmbeddingTable | None
+    model: Recommender
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """A run folder's manifest.
+
+    Raises:
+        InputError: not a run folder, or its training has not ended.
+    """
+    if not (path / RUN).is_file():
+        raise InputError("not a run folder (no run.json)", where=str(path), fix="train one: semacdr train --out RUN ...")
+    manifest: dict[str, Any] = read_json(path / RUN)
+    if manifest["status"] != "done":
+        raise InputError(
+            "its training has not ended", where=str(path), fix="repeat the train command: it goes on where it stopped"
+        )
+    return manifest
+
+
+def load_run(path: str | Path, dataset: str | Path | None = None, embeddings: str | Path | None = None) -> LoadedRun:
+    """Loads a finished run with its data, in any process.
+
+    Args:
+        path: the run folder.
+        dataset: where the data set folder is now, if it moved.
+        embeddings: where the embedding table is now, if it moved.
+
+    Raises:
+        InputError: missing or changed data, or an unfinished run.
+    """
+    path = Path(path)
+    manifest = read_run(path)
+    data = Dataset.load(_found(path, dataset or manifest["dataset"], "--dataset"))
+    if data.fingerprint != manifest["dataset_fingerprint"]:
+        raise InputError("the data set has changed since this run was trained", where=str(data.path), fix="train again")
+    split = make_split(data, manifest["training"]["split"])
+    table = None
+    if manifest["embeddings"] is not None:
+        from semacdr.embedding.table import EmbeddingTable
+
+        table = EmbeddingTable.load(_found(path, embeddings or manifest["embeddings"], "--embeddings"))
+        if table.fingerprint != manifest["embeddings_fingerprint"]:
+            raise InputError("the embeddings have changed since this run was trained", where=str(path), fix="train again")
+    model = build_model(manifest["model"], manifest["config"], data, split, table)
+    model.load_state(load_file(path / WEIGHTS))
+    model.eval()
+    model.prepare()
+    return LoadedRun(path, manifest, data, split, table, model)
+
+
+def _found(run: Path, path: str | Path, option: str) -> Path:
+    """A folder named in run.json: as it stands, or relative to the run folder."""
+    for candidate in (Path(path), run / path):
+        if candidate.is_dir():
+            return candidate
+    raise InputError(f"{path} is gone", where=str(run), fix=f"say where it is now with {option} DIR")
+
+
+def build_model(
+    name: str, config: Mapping[str, Any], dataset: Dataset, split: Split, table: EmbeddingTable | None
+) -> Recommender:
+    """Makes an untrained model.
+
+    Args:
+        name: of the model.
+        config: its settings; unknown keys are errors.
+        dataset: the data.
+        split: how they are divided; gives the training counts.
+        table: text embeddings, or None.
+    """
+    cls = model_class(name)
+    settings = build(cls.Config, config, where=f"settings of {name}")
+    text = None
+    if table is not None and cls.reads_text:
+        text = {view: torch.from_numpy(matrix) for view, matrix in table.aligned(dataset.item_ids).items()}
+    return cls(settings, dataset.catalogue(split.train_count), text)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that a result depends on."""
+    packages = {}
+    for name in ("torch", "numpy", "transformers", "sentence-transformers", "recbole"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "semacdr": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "packages": packages,
+    }

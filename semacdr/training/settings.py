@@ -1,0 +1,44 @@
+"""Settings of a training run, apart from the model's own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from semacdr.config import Settings
+
+
+class TrainSettings(Settings):
+    """How a model is trained."""
+
+    epochs: int = Field(40, ge=0)
+    """Most passes over the training sequences; early stopping usually ends sooner."""
+    batch_size: int = Field(128, gt=0)
+    """Sequences in a step; every position of each is a target."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak rate of AdamW, reached after the warm-up."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's decoupled decay; biases, norms and scalars are spared."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps of linear warm-up."""
+    final_rate: float = Field(1.0, gt=0, le=1)
+    """Share of the peak rate at the last step of ``epochs``, reached by a cosine; 1 keeps the rate constant."""
+    clip_norm: float = Field(5.0, gt=0)
+    """Gradients are clipped to this norm."""
+    patience: int = Field(4, gt=0)
+    """Validations without a better ndcg@10 after which training stops."""
+    eval_every: int = Field(1, gt=0)
+    """Epochs between validations."""
+    valid_protocol: Literal["full", "full-all", "sampled-999", "sampled-100"] = "full"
+    """Protocol of the validation that early stopping follows."""
+    seed: int = Field(0, ge=0)
+    """Seeds weights, batch order and dropout."""
+    device: str = "auto"
+    """auto: a GPU if there is one, else the CPU; or cpu, cuda, cuda:1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU that has it, fp32 on a CPU."""
+    split: Literal["leave-one-out"] = "leave-one-out"
+    """How the data are divided; a published split is taken as it is."""
+    checkpoint_s: float = Field(120.0, gt=0)
+    """Seconds between checkpoints inside an epoch; one is always written after a validation."""

@@ -1,0 +1,307 @@
+"""Trains a model into a run folder: one pass of whole sequences an epoch, early stopping, exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from semacdr import run as run_folder
+from semacdr.config import build, split_keys
+from semacdr.data.batches import TrainBatches
+from semacdr.data.dataset import Dataset
+from semacdr.data.splits import Split, make_split
+from semacdr.embedding.table import EmbeddingTable
+from semacdr.errors import InputError, SemacdrError
+from semacdr.evaluation.validate import validation_score
+from semacdr.files import read_json, write_atomic, write_json, write_text
+from semacdr.models.base import Recommender
+from semacdr.models.registry import model_class
+from semacdr.progress import Progress, say
+from semacdr.training.checkpoint import (
+    load_tensors,
+    optimiser_tensors,
+    restore_optimiser,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from semacdr.training.settings import TrainSettings
+
+FORMAT_VERSION = 1
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is a GPU if there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}", fix="auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} asked for, but torch sees no GPU", fix="device=cpu")
+    return device
+
+
+def make_optimiser(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; decay only where it means something: matrices, not biases, norms or scalars."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
+
+
+def rate_at(step: int, total: int, settings: TrainSettings) -> float:
+    """Learning rate of a step (0-based): linear warm-up, then a cosine down to ``final_rate`` of the peak."""
+    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    done = min(1.0, max(0.0, (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)))
+    cosine = settings.final_rate + (1 - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    return settings.learning_rate * warm * cosine
+
+
+@dataclass
+class Cursor:
+    """Where training stands; all that resume needs besides tensors."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_score: float = -1.0
+    best_epoch: int = -1
+    loss_sum: float = 0.0
+    last_loss: float = 0.0
+    train_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class Trainer:
+    """Drives one model over one split. ``checkpoint_path`` None keeps everything in memory."""
+
+    def __init__(
+        self,
+        model: Recommender,
+        dataset: Dataset,
+        split: Split,
+        settings: TrainSettings,
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.dataset, self.split, self.settings, self.folder = model, dataset, split, settings, folder
+        self.device = pick_device(settings.device)
+        self.batches = TrainBatches(split.train, settings.batch_size, model.max_seq_len, settings.seed)
+        self.model.to(self.device)
+        self.optimiser = make_optimiser(model, settings)
+        self.cursor = Cursor()
+        self.best: dict[str, torch.Tensor] = {}
+        self.log: list[dict[str, Any]] = []
+        self.last_checkpoint = time.monotonic()
+
+    def train(self) -> Cursor:
+        """Trains to the end, from the checkpoint if there is one; leaves the best weights in the model."""
+        self._resume()
+        settings, cursor = self.settings, self.cursor
+        total = len(self.batches) * settings.epochs
+        progress = Progress(total, "train", "steps", done=cursor.step)
+        while cursor.epoch < settings.epochs and not self._stopped():
+            self._epoch(total, progress)
+            if cursor.epoch % settings.eval_every == 0 or cursor.epoch == settings.epochs:
+                self._validate()
+        progress.close()
+        if self.best:
+            self.model.load_state(self.best)
+        self.model.eval()
+        return cursor
+
+    def _stopped(self) -> bool:
+        waited = (self.cursor.epoch - self.cursor.best_epoch) // self.settings.eval_every
+        return self.cursor.best_epoch >= 0 and waited >= self.settings.patience
+
+    def _epoch(self, total: int, progress: Progress) -> None:
+        cursor = self.cursor
+        self.model.train()
+        for batch in self.batches.epoch(cursor.epoch, cursor.batch):
+            started, cpu = time.perf_counter(), time.process_time()
+            loss = self._step(batch.to(self.device), total)
+            cursor.train_seconds += time.perf_counter() - started
+            cursor.cpu_seconds += time.process_time() - cpu
+            cursor.loss_sum += loss
+            cursor.batch += 1
+            cursor.step += 1
+            progress.update(1, f"loss {cursor.loss_sum / cursor.batch:.4f}")
+            if time.monotonic() - self.last_checkpoint > self.settings.checkpoint_s:
+                self._save()
+        cursor.last_loss = cursor.loss_sum / max(1, len(self.batches))
+        cursor.epoch, cursor.batch, cursor.loss_sum = cursor.epoch + 1, 0, 0.0
+
+    def _step(self, batch: Any, total: int) -> float:
+        # Every step derives its own random state, so a resumed run draws what an unbroken one would.
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.cursor.step + 1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.cursor.step, total, self.settings)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16()):
+            loss = self.model.loss(batch)
+        value = float(loss.total.detach())
+        if not math.isfinite(value):
+            raise SemacdrError(
+                f"the loss is {value} at step {self.cursor.step} ({loss.parts})",
+                fix="lower learning_rate or clip_norm, or train with precision=fp32",
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimiser.step()
+        return value
+
+    def _bf16(self) -> bool:
+        if self.settings.precision == "auto":
+            return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return self.settings.precision == "bf16"
+
+    def _validate(self) -> None:
+        cursor = self.cursor
+        scores = validation_score(self.model, self.split.valid, self.dataset, self.settings.valid_protocol)
+        score = scores["all"]
+        better = score > cursor.best_score
+        if better:
+            cursor.best_score, cursor.best_epoch = score, cursor.epoch
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        line = {
+            "epoch": cursor.epoch,
+            "step": cursor.step,
+            "loss": cursor.last_loss,
+            "valid_ndcg@10": scores,
+            "best": better,
+            "train_seconds": round(cursor.train_seconds, 3),
+            "train_cpu_seconds": round(cursor.cpu_seconds, 3),
+        }
+        self.log.append(line)
+        domains = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        say(f"epoch {cursor.epoch}: loss {cursor.last_loss:.4f}, valid ndcg@10 {domains}{' *' if better else ''}")
+        self._save()
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        tensors = {
+            **with_prefix("model", self.model.state_dict()),
+            **with_prefix("best", self.best),
+            **optimiser_tensors(self.optimiser),
+        }
+        save_tensors(
+            self.folder / run_folder.CHECKPOINT, tensors, {"cursor": vars(self.cursor), "log": self.log}
+        )
+        write_text(self.folder / run_folder.LOG, "".join(json.dumps(line) + "\n" for line in self.log))
+        self.last_checkpoint = time.monotonic()
+
+    def _resume(self) -> None:
+        if self.folder is None or not (self.folder / run_folder.CHECKPOINT).is_file():
+            return
+        tensors, meta = load_tensors(self.folder / run_folder.CHECKPOINT)
+        self.model.load_state(without_prefix("model", tensors))
+        self.best = without_prefix("best", tensors)
+        restore_optimiser(self.optimiser, tensors)
+        self.cursor, self.log = Cursor(**meta["cursor"]), meta["log"]
+        say(f"resuming at epoch {self.cursor.epoch}, batch {self.cursor.batch}")
+
+
+def train(
+    model: str,
+    dataset: str | Path,
+    out: str | Path,
+    embeddings: str | Path | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Path:
+    """Trains a model by name into a run folder; the same call again resumes or finds it done.
+
+    Args:
+        model: name, see :data:`semacdr.models.registry.MODELS`.
+        dataset: data set folder.
+        out: run folder.
+        embeddings: embedding table folder, for models that read text.
+        settings: flat mapping of the model's and the trainer's settings.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        InputError: unknown names or settings, or ``out`` holds a different run.
+    """
+    out = Path(out)
+    cls = model_class(model)
+    config_values, train_values = split_keys(settings or {}, cls.Config, TrainSettings)
+    config = build(cls.Config, config_values, f"settings of {model}")
+    training = build(TrainSettings, train_values, "training settings")
+    data = Dataset.load(dataset)
+    split = make_split(data, training.split)
+    table = EmbeddingTable.load(embeddings) if embeddings is not None else None
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "status": "running",
+        "model": model,
+        "dataset": str(Path(dataset).resolve()),
+        "dataset_name": data.name,
+        "dataset_fingerprint": data.fingerprint,
+        "embeddings": None if embeddings is None else str(Path(embeddings).resolve()),
+        "embeddings_fingerprint": None if table is None else table.fingerprint,
+        "config": config.model_dump(),
+        "training": training.model_dump(),
+    }
+    if _already(out, manifest):
+        say(f"{out}: already trained with these settings")
+        return out
+
+    torch.manual_seed(training.seed)
+    instance = run_folder.build_model(model, config.model_dump(), data, split, table)
+    if cls.reads_text and table is None:
+        say(f"{model}: no --embeddings, so items are ids alone")
+    write_json(out / run_folder.RUN, manifest)
+    result: dict[str, Any]
+    if cls.trained_by_gradient:
+        cursor = Trainer(instance, data, split, training, out).train()
+        result = {
+            "best_epoch": cursor.best_epoch,
+            "epochs": cursor.epoch,
+            "valid_ndcg@10": cursor.best_score,
+            "train_seconds": round(cursor.train_seconds, 2),
+            "train_cpu_seconds": round(cursor.cpu_seconds, 2),
+        }
+    else:
+        started, cpu = time.perf_counter(), time.process_time()
+        instance.fit(split.train)
+        result = {
+            "train_seconds": round(time.perf_counter() - started, 2),
+            "train_cpu_seconds": round(time.process_time() - cpu, 2),
+        }
+    result["parameters"] = sum(p.numel() for p in instance.parameters())
+    result["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    weights = {name: value.detach().cpu().contiguous() for name, value in instance.state_dict().items()}
+    write_atomic(out / run_folder.WEIGHTS, lambda temporary: save_file(weights, temporary))
+    write_json(
+        out / run_folder.RUN,
+        {**manifest, "status": "done", "result": result, "environment": run_folder.environment()},
+    )
+    (out / run_folder.CHECKPOINT).unlink(missing_ok=True)
+    return out
+
+
+def _already(out: Path, manifest: dict[str, Any]) -> bool:
+    """Whether ``out`` holds this very run, finished; a different run there is an error."""
+    if not (out / run_folder.RUN).is_file():
+        return False
+    there = read_json(out / run_folder.RUN)
+    ignored = ("status", "dataset", "embeddings")  # folders may move; fingerprints may not change
+    changed = [key for key, value in manifest.items() if key not in ignored and there.get(key) != value]
+    if changed:
+        details = "; ".join(f"{key}: {there.get(key)} there, {manifest[key]} asked for" for key in changed)
+        raise InputError(f"holds another run ({details[:600]})", where=str(out), fix="choose another --out, or delete it")
+    return bool(there["status"] == "done")
