@@ -1,0 +1,1 @@
+"""Evaluation: protocols, ranks, metrics, intervals and the files of a run's results."""

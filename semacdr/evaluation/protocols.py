@@ -1,0 +1,56 @@
+"""Protocols: against which other items a held-out target is ranked.
+
+* ``full``: all items of the target's domain but those in the user's history. The default, and what we lead with.
+* ``full-all``: every item of every domain, nothing left out, as RecBole ranks a sequential user. For parity with it.
+* ``sampled-999``, ``sampled-100``: that many items of the target's domain, drawn uniformly from those that the user
+  never had (see :mod:`semacdr.evaluation.negatives`), as many papers do.
+
+The target itself is a candidate under each of them, even if the user had it before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semacdr.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which items compete with the target.
+
+    Attributes:
+        name: as on the command line.
+        all_domains: rank the items of all domains, not only of the target's.
+        leaves_out_seen: the user's history does not compete.
+        num_negatives: K of a sampled protocol; None ranks all.
+    """
+
+    name: str
+    all_domains: bool = False
+    leaves_out_seen: bool = True
+    num_negatives: int | None = None
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("full"),
+        Protocol("full-all", all_domains=True, leaves_out_seen=False),
+        Protocol("sampled-999", num_negatives=999),
+        Protocol("sampled-100", num_negatives=100),
+    )
+}
+
+
+def get_protocol(protocol: str | Protocol) -> Protocol:
+    """The protocol of a name.
+
+    Raises:
+        InputError: an unknown name, with the nearest valid one.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}", fix=nearest(protocol, PROTOCOLS))
+    return PROTOCOLS[protocol]
