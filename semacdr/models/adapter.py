@@ -73,7 +73,9 @@ class ItemEncoder(nn.Module):
         self.views = tuple(text)
         self.embedding_dim = embedding_dim
         self.use_id = use_id or not self.views
-        self.register_buffer("item_domain", torch.from_numpy(catalogue.item_domain).long(), persistent=False)
+        # padding borrows the first domain: it has no text, so nothing of it is ever used
+        domain = torch.from_numpy(catalogue.item_domain).long().clamp(min=0)
+        self.register_buffer("item_domain", domain, persistent=False)
         count = torch.from_numpy(catalogue.train_count)
         self.register_buffer("log_count", torch.log1p(count.float()), persistent=False)
         self.register_buffer("trained", (count > 0).float(), persistent=False)
