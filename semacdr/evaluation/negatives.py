@@ -100,8 +100,7 @@ def draw_negatives(
             _, at = ranges(ends[rows] - known[rows], ends[rows])
             taken = _padded(position_in_domain[item[at]], known[rows], len(items))
             drawn = _draw(keys[rows], taken, count[rows], len(items))
-            filled = np.arange(wanted) < count[rows, None]
-            lists[rows] = np.where(filled, items[np.where(filled, drawn[:, :wanted], 0)], 0)
+            lists[rows, : drawn.shape[1]] = np.append(items, 0)[drawn]
     return NegativeLists(lists, count)
 
 
