@@ -12,6 +12,8 @@ from semacdr.errors import InputError
 
 FILE = "file"  # columns that say where a row of a raw frame came from; the writer drops them
 LINE = "line"
+CUT = "cut"  # optional: the row stands in a last line without a line end, where a file may have broken off
+ORIGIN = (FILE, LINE, CUT)
 
 # The kinds, one spelling each.
 CUT_OFF = "half a file"
@@ -54,6 +56,10 @@ class BadRows:
             column: whose value is shown in the message.
         """
         mask = np.asarray(bad, dtype=bool)
+        if CUT in frame and kind != CUT_OFF and (mask & frame[CUT].to_numpy()).any():
+            self.drop(frame, mask & frame[CUT].to_numpy(), CUT_OFF, column)
+            self.drop(frame, mask & ~frame[CUT].to_numpy(), kind, column)
+            return frame[~mask]
         count = int(mask.sum())
         if not count:
             return frame

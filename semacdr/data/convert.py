@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from semacdr import __version__
 from semacdr.data import schema
-from semacdr.data.badrows import DUPLICATE, FILE, LINE, UNKNOWN_ID, BadRows
+from semacdr.data.badrows import DUPLICATE, FILE, LINE, BadRows
 from semacdr.data.filters import Filters, apply_filters, repeats
 from semacdr.data.readers import ReadOptions, check_options, find_format, find_reader
 from semacdr.data.readers.raw import RawData
@@ -69,7 +69,7 @@ def convert(
     if raw.targets is not None and filters.any():
         raise InputError("a published split is taken as it is: no filters", fix="convert without filter options")
     ordered = ordered_events(raw, events, items)
-    events, items = apply_filters(ordered, items, filters)
+    events, items = apply_filters(ordered, items, filters, raw.order)
     if not len(events):
         raise InputError("no event is left", where=str(source or format_name), fix="check the filters and the input")
     settings = {"options": _plain(options), "filters": _plain(filters), "bad_rows": dict(report.counts)}
@@ -85,7 +85,8 @@ def _checked_items(items: pd.DataFrame, report: BadRows, source: Path | None) ->
     """Each (item, domain) once; a second listing is reported."""
     again = items.duplicated([schema.ITEM_ID, schema.DOMAIN]).to_numpy()
     if FILE not in items:
-        items = items.assign(**{FILE: str(source), LINE: 0})
+        nowhere: dict[str, Any] = {FILE: str(source), LINE: 0}
+        items = items.assign(**nowhere)
     return report.drop(items, again, f"{DUPLICATE} item", schema.ITEM_ID).reset_index(drop=True)
 
 

@@ -13,25 +13,32 @@ import numpy as np
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import FILE, LINE, UNKNOWN_ID, BadRows
+from semacdr.data.badrows import UNKNOWN_ID, BadRows
 from semacdr.data.readers import FORMATS, ReadOptions
-from semacdr.data.readers.raw import RawData, drop_missing, find_file, require_folder, unit_of
-from semacdr.data.readers.text import TEXT, explode, matched, read_json_lines, read_lines
+from semacdr.data.readers.raw import (
+    RawData,
+    drop_cut_number,
+    drop_missing,
+    find_file,
+    need_file,
+    require_folder,
+    unit_of,
+)
+from semacdr.data.readers.text import TEXT, explode, matched, origin, read_json_lines, read_lines
 
 
 def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     """Reads a folder with ``sequences.txt`` and ``items.jsonl``, plain or gz."""
     folder = require_folder(path)
     needs = FORMATS["abxi"].needs
-    sequences, listing = find_file(folder, "sequences.txt", needs=needs), find_file(folder, "items.jsonl", needs=needs)
-    assert sequences is not None and listing is not None
-    items = indexed_items(listing, report)
-    lines = read_lines(sequences, report)
+    items = indexed_items(need_file(folder, "items.jsonl", needs), report)
+    lines = read_lines(need_file(folder, "sequences.txt", needs), report)
     row, tokens = explode(lines[TEXT], " ")
     opens = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
     user = tokens.filter(opens).to_numpy(zero_copy_only=False)[row]
-    where = pd.DataFrame({schema.USER_ID: user, FILE: lines[FILE].to_numpy()[row], LINE: lines[LINE].to_numpy()[row]})
+    where = pd.DataFrame({schema.USER_ID: user, **origin(lines, row)})
     events = matched(where[~opens], tokens.filter(~opens), r"^(?P<idx>\d{1,9})\|(?P<timestamp>\d{1,15})$", report)
+    events = drop_cut_number(events, schema.TIMESTAMP, report)
     events = name_items(events, items, report)
     events[schema.USER_ID] = _user_names(folder, events[schema.USER_ID], report)
     return RawData(
@@ -62,7 +69,7 @@ def name_items(events: pd.DataFrame, items: pd.DataFrame, report: BadRows) -> pd
 
 
 def _user_names(folder: Path, users: pd.Series[str], report: BadRows) -> pd.Series[str]:
-    listing = find_file(folder, "users.jsonl", required=False)
+    listing = find_file(folder, "users.jsonl")
     if listing is None:
         return users
     names = drop_missing(read_json_lines(listing, report), ["idx", "user"], report)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import FILE, LINE, BadRows
+from semacdr.data.badrows import ORIGIN, BadRows
 from semacdr.data.readers import FORMATS, ReadOptions
 from semacdr.data.readers.raw import (
     RawData,
@@ -63,10 +63,11 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     if options.domain and field not in items:
         items = items.assign(**{field: options.domain})
     if field not in items:
+        hint = nearest(field, [str(column) for column in items if column not in ORIGIN])
         raise InputError(
             f"no field {field!r} says the domain of an item",
             where=str(listing),
-            fix=f"--domain-field FIELD ({nearest(field, [c for c in items if c not in (FILE, LINE)])}) or --domain NAME",
+            fix=f"--domain-field FIELD ({hint}) or --domain NAME",
         )
     renamed = {ours: theirs for theirs, ours in reversed(_ITEM_NAMES.items()) if theirs in items and ours not in items}
     items = items.rename(columns={**{theirs: ours for ours, theirs in renamed.items()}, field: schema.DOMAIN})

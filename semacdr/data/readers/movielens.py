@@ -10,21 +10,21 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import FILE, LINE, NOT_A_NUMBER, BadRows
+from semacdr.data.badrows import NOT_A_NUMBER, ORIGIN, BadRows
 from semacdr.data.readers import DEFAULT_GENRE_DOMAINS, ReadOptions
 from semacdr.data.readers.atomic import read_atomic
 from semacdr.data.readers.raw import RawData, drop_missing, drop_unknown_items, to_epoch_seconds
 from semacdr.data.readers.text import fields, read_lines
 from semacdr.errors import InputError
 
-GENRES = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
-    "Mystery Romance Sci-Fi Thriller War Western"
-).split()
+# In the order of the flags of u.item.
+GENRES = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"]
+GENRES += ["Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
 _ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|L'|Il|El|Los|Las|Das|Der|Die|Lo|Un|Une|O|Det|Den)$", re.DOTALL)
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 _OTHER_TITLE = re.compile(r"\(([^()]*)\)")
@@ -55,19 +55,18 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     events = report.drop(events.assign(**{schema.RATING: rating}), rating.isna(), f"rating {NOT_A_NUMBER[5:]}")
     genres = items["genres"].str.split()
     titles = items[schema.TITLE].map(split_title)
-    years = items["year"].where(items["year"].str.fullmatch(r"\d{4}"), titles.str[1])
-    items = items.assign(
-        **{
-            schema.DOMAIN: [_domain_of(set(kinds), domains) for kinds in genres],
-            schema.TITLE: titles.str[0],
-            "year": years,
-            "genres": genres.map(lambda kinds: [kind for kind in kinds if kind != "unknown"]),
-        }
-    )
-    columns = [schema.ITEM_ID, schema.DOMAIN, schema.TITLE, "year", "genres", FILE, LINE]
+    columns: dict[str, Any] = {
+        schema.ITEM_ID: items[schema.ITEM_ID],
+        schema.DOMAIN: [_domain_of(set(kinds), domains) for kinds in genres],
+        schema.TITLE: titles.str[0],
+        "year": items["year"].where(items["year"].str.fullmatch(r"\d{4}"), titles.str[1]),
+        "genres": genres.map(lambda kinds: [kind for kind in kinds if kind != "unknown"]),
+        **{name: items[name] for name in ORIGIN},
+    }
+    items = pd.DataFrame(columns)
     # A domain is listed first whose name comes first in the option, not whose film happens to have the lowest number.
     rank = items[schema.DOMAIN].map({name: at for at, (name, _) in enumerate(domains)})
-    items = items.iloc[rank.argsort(kind="stable")][columns]
+    items = items.iloc[rank.argsort(kind="stable")]
     return RawData(
         name="ml-100k",
         events=drop_unknown_items(events, items, report),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import FILE, LINE, MISSING_FIELD, NOT_A_NUMBER, UNKNOWN_ID, BadRows
+from semacdr.data.badrows import CUT, CUT_OFF, FILE, MISSING_FIELD, NOT_A_NUMBER, ORIGIN, UNKNOWN_ID, BadRows
 from semacdr.errors import InputError
 
 SECONDS_A_DAY = 86_400
@@ -36,18 +36,21 @@ class RawData:
     sort_by_time: bool = False
 
 
-def find_file(folder: Path, name: str, *, required: bool = True, needs: str = "") -> Path | None:
+def find_file(folder: Path, name: str) -> Path | None:
+    """``folder/name`` or ``folder/name.gz``, if one is there."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def need_file(folder: Path, name: str, needs: str) -> Path:
     """``folder/name`` or ``folder/name.gz``.
 
     Raises:
-        InputError: neither is there although the format requires it.
+        InputError: neither is there.
     """
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
-    if required:
-        raise InputError(f"no {name} or {name}.gz", where=str(folder), fix=f"this format needs {needs or name}")
-    return None
+    path = find_file(folder, name)
+    if path is None:
+        raise InputError(f"no {name} or {name}.gz", where=str(folder), fix=f"this format needs {needs}")
+    return path
 
 
 def require_folder(path: Path | None) -> Path:
@@ -66,7 +69,7 @@ def drop_missing(frame: pd.DataFrame, columns: list[str], report: BadRows) -> pd
     for column in columns:
         if column not in frame:
             raise InputError(
-                f"no column {column!r}; there are: {', '.join(str(c) for c in frame if c not in (FILE, LINE))}",
+                f"no column {column!r}; there are: {', '.join(str(c) for c in frame if c not in ORIGIN)}",
                 where=str(frame[FILE].iloc[0]) if len(frame) else None,
             )
         missing = frame[column].isna() | (frame[column].astype(str).str.strip() == "")
@@ -79,7 +82,17 @@ def to_epoch_seconds(frame: pd.DataFrame, report: BadRows) -> pd.DataFrame:
     number = pd.to_numeric(frame[schema.TIMESTAMP], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(number)
     kept = report.drop(frame, bad, NOT_A_NUMBER, schema.TIMESTAMP)
-    return kept.assign(**{schema.TIMESTAMP: number[~bad].astype(np.int64)})
+    return drop_cut_number(kept.assign(**{schema.TIMESTAMP: number[~bad].astype(np.int64)}), schema.TIMESTAMP, report)
+
+
+def drop_cut_number(frame: pd.DataFrame, column: str, report: BadRows) -> pd.DataFrame:
+    """Reports a number at the broken end of a file that has lost digits: less than half of every other row's."""
+    if CUT not in frame or not frame[CUT].any():
+        return frame
+    cut = frame[CUT].to_numpy()
+    others = frame[column][~cut]
+    lost = cut & (frame[column].to_numpy() < others.min() / 2) if len(others) else ~cut
+    return report.drop(frame, lost, CUT_OFF, column)
 
 
 def drop_unknown_items(events: pd.DataFrame, items: pd.DataFrame, report: BadRows) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 
-from semacdr.data.badrows import CUT_OFF, FILE, LINE, NOT_PARSED, WRONG_ENCODING, BadRows
+from semacdr.data.badrows import CUT, CUT_OFF, FILE, LINE, NOT_PARSED, ORIGIN, WRONG_ENCODING, BadRows
 from semacdr.data.schema import Int64Array
 from semacdr.errors import InputError
 
@@ -51,13 +52,13 @@ def byte_chunks(path: Path, report: BadRows, size: int = CHUNK_BYTES) -> Iterato
 def _decode(data: bytes, path: Path, first_line: int, report: BadRows, encoding: str) -> tuple[list[str], Int64Array]:
     """The chunk's lines and their numbers, without those that do not decode."""
     try:
-        lines = data.decode(encoding).split("\n")
+        lines = data.decode(encoding).replace("\r\n", "\n").split("\n")
         numbers = np.arange(first_line, first_line + len(lines))
     except UnicodeDecodeError:
         lines, kept = [], []
         for number, raw in enumerate(data.split(b"\n"), start=first_line):
             try:
-                lines.append(raw.decode(encoding))
+                lines.append(raw.decode(encoding).removesuffix("\r"))
                 kept.append(number)
             except UnicodeDecodeError as error:
                 report.add(WRONG_ENCODING, path, number, f"not {encoding} ({error.reason} at byte {error.start})")
@@ -68,18 +69,55 @@ def _decode(data: bytes, path: Path, first_line: int, report: BadRows, encoding:
 
 
 def read_lines(path: Path, report: BadRows, encoding: str = "utf-8") -> pd.DataFrame:
-    """The file's lines that are not blank: columns ``file, line, text``."""
+    """The file's lines that are not blank: columns ``file, line, cut, text``."""
     texts: list[str] = []
     numbers: list[Int64Array] = []
-    first = 1
+    first, chunk = 1, b"\n"
     for chunk in byte_chunks(path, report):
         lines, at = _decode(chunk, path, first, report, encoding)
         texts += lines
         numbers.append(at)
         first += chunk.count(b"\n")
     frame = pd.DataFrame({FILE: str(path), LINE: np.concatenate([*numbers, np.zeros(0, np.int64)]), TEXT: texts})
-    frame[TEXT] = frame[TEXT].str.rstrip("\r").astype(object)
+    frame[CUT] = False if chunk.endswith(b"\n") else frame[LINE] == first
+    frame[TEXT] = frame[TEXT].astype(object)
     return frame[frame[TEXT].str.strip() != ""].reset_index(drop=True)
+
+
+def read_delimited(path: Path, delimiter: str, report: BadRows) -> pd.DataFrame:
+    """A CSV or TSV file with a header, every field as text, with ``file, line, cut``; quoted fields may hold line ends.
+
+    Where they do, ``line`` counts records. Rows of another width than the header are reported.
+    """
+    lines: list[str] = []
+    first, chunk = 1, b"\n"
+    for chunk in byte_chunks(path, report):
+        lines += _decode(chunk, path, first, report, "utf-8")[0]
+        first += chunk.count(b"\n")
+    whole = "\n".join(lines)
+    data = whole.encode()
+    records = whole.count("\n") + (not whole.endswith("\n"))
+
+    def refuse(row: pacsv.InvalidRow) -> str:
+        kind = CUT_OFF if row.number == records and not chunk.endswith(b"\n") else NOT_PARSED
+        report.add(kind, path, row.number, f"{row.actual_columns} fields instead of {row.expected_columns}: {row.text}")
+        faulty.append(row.number)
+        return "skip"
+
+    faulty: list[int] = []
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in whole, invalid_row_handler=refuse)
+    read = pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, len(data) + 1))
+    try:
+        names = pacsv.read_csv(pa.BufferReader(data[: data.find(b"\n") + 1]), parse_options=parse).schema.names
+        as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+        frame = pacsv.read_csv(pa.BufferReader(data), read, parse, as_text).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"not a delimited table ({error})", where=str(path)) from None
+    numbers = np.setdiff1d(np.arange(2, len(frame) + len(faulty) + 2), faulty)
+    cut = np.zeros(len(frame), np.bool_)
+    cut[-1:] = not chunk.endswith(b"\n") and records not in faulty
+    where: dict[str, Any] = {FILE: str(path), LINE: numbers, CUT: cut}
+    return frame.assign(**where)
 
 
 def explode(texts: pd.Series[str], separator: str) -> tuple[Int64Array, pa.Array]:
@@ -99,7 +137,12 @@ def fields(lines: pd.DataFrame, separator: str, names: list[str], report: BadRow
     flat = pc.list_flatten(parts.filter(pa.array(~wrong))).to_numpy(zero_copy_only=False)
     table = flat.reshape(-1, len(names))
     frame = pd.DataFrame({name: table[:, at] for at, name in enumerate(names)}, dtype=object)
-    return frame.assign(**{FILE: kept[FILE].to_numpy(), LINE: kept[LINE].to_numpy()})
+    return frame.assign(**{name: kept[name].to_numpy() for name in ORIGIN})
+
+
+def origin(lines: pd.DataFrame, row: Int64Array) -> dict[str, Any]:
+    """Where each row came from, as columns: ``lines[row]`` of ``file, line, cut``."""
+    return {name: lines[name].to_numpy()[row] for name in ORIGIN}
 
 
 def matched(frame: pd.DataFrame, tokens: pa.Array, pattern: str, report: BadRows) -> pd.DataFrame:
@@ -131,7 +174,12 @@ def _parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def json_chunks(path: Path, report: BadRows, parse: Any = _parse_object) -> Iterator[pd.DataFrame]:
+def json_chunks(
+    path: Path,
+    report: BadRows,
+    parse: Callable[[str], dict[str, Any]] = _parse_object,
+    columns: pa.Schema | None = None,
+) -> Iterator[pd.DataFrame]:
     """A JSON lines file in frames of up to 64 MB of text, with the columns ``file`` and ``line`` added.
 
     Each chunk goes through Arrow's parser as a whole; only one that it refuses is parsed line by line, which also
@@ -141,15 +189,17 @@ def json_chunks(path: Path, report: BadRows, parse: Any = _parse_object) -> Iter
         path: plain or gz.
         report: takes the faults.
         parse: reads one line in the slow way; raises ValueError (or SyntaxError) for a bad one.
+        columns: reads these fields only.
     """
     first = 1
     for chunk in byte_chunks(path, report):
-        frame = _arrow_frame(chunk)
+        frame = _arrow_frame(chunk, columns)
         count = chunk.count(b"\n")
         if frame is None:
             frame = _slow_frame(chunk, path, first, report, parse)
         else:
-            frame = frame.assign(**{FILE: str(path), LINE: np.arange(first, first + len(frame))})
+            where: dict[str, Any] = {FILE: str(path), LINE: np.arange(first, first + len(frame))}
+            frame = frame.assign(**where)
         first += count
         yield frame
 
@@ -160,12 +210,15 @@ def read_json_lines(path: Path, report: BadRows) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({FILE: [], LINE: []})
 
 
-def _arrow_frame(chunk: bytes) -> pd.DataFrame | None:
+def _arrow_frame(chunk: bytes, columns: pa.Schema | None) -> pd.DataFrame | None:
     """The chunk's rows, or None where Arrow refuses it or would read more into a text than stands there."""
     lines = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
     try:
         options = pajson.ReadOptions(block_size=max(len(chunk) + 1, 1 << 20))
-        table = pajson.read_json(pa.BufferReader(chunk), read_options=options)
+        parse = pajson.ParseOptions(
+            explicit_schema=columns, unexpected_field_behavior="infer" if columns is None else "ignore"
+        )
+        table = pajson.read_json(pa.BufferReader(chunk), options, parse)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     if table.num_rows != lines or any(pa.types.is_timestamp(field.type) for field in table.schema):
@@ -173,7 +226,9 @@ def _arrow_frame(chunk: bytes) -> pd.DataFrame | None:
     return table.to_pandas(integer_object_nulls=True)
 
 
-def _slow_frame(chunk: bytes, path: Path, first: int, report: BadRows, parse: Any) -> pd.DataFrame:
+def _slow_frame(
+    chunk: bytes, path: Path, first: int, report: BadRows, parse: Callable[[str], dict[str, Any]]
+) -> pd.DataFrame:
     lines, numbers = _decode(chunk, path, first, report, "utf-8")
     rows, kept = [], []
     last = len(lines) - 1
@@ -186,4 +241,5 @@ def _slow_frame(chunk: bytes, path: Path, first: int, report: BadRows, parse: An
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
             kind = CUT_OFF if at == last and not chunk.endswith(b"\n") else NOT_PARSED
             report.add(kind, path, int(number), f"{error}: {text[:60]!r}")
-    return pd.DataFrame(rows, dtype=object).assign(**{FILE: str(path), LINE: np.array(kept, dtype=np.int64)})
+    where: dict[str, Any] = {FILE: str(path), LINE: np.array(kept, dtype=np.int64)}
+    return pd.DataFrame(rows, dtype=object).assign(**where)
