@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
-T = TypeVar("T")
 _quiet = False
 
 
@@ -68,11 +65,3 @@ class Progress:
         text = f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s{left}, {duration(elapsed)} gone{tail}"
         print(f"{text:<100}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
 
-
-def track(work: Iterable[T], total: int, label: str, unit: str = "items") -> Iterator[T]:
-    """Yields from ``work`` with a :class:`Progress`."""
-    progress = Progress(total, label, unit)
-    for element in work:
-        yield element
-        progress.update()
-    progress.close()

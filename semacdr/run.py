@@ -56,7 +56,9 @@ def read_run(path: Path) -> dict[str, Any]:
         InputError: not a run folder, or its training has not ended.
     """
     if not (path / RUN).is_file():
-        raise InputError("not a run folder (no run.json)", where=str(path), fix="train one: semacdr train --out RUN ...")
+        raise InputError(
+            "not a run folder (no run.json)", where=str(path), fix="train one: semacdr train --out RUN ..."
+        )
     manifest: dict[str, Any] = read_json(path / RUN)
     if manifest["status"] != "done":
         raise InputError(
@@ -88,7 +90,9 @@ def load_run(path: str | Path, dataset: str | Path | None = None, embeddings: st
 
         table = EmbeddingTable.load(_found(path, embeddings or manifest["embeddings"], "--embeddings"))
         if table.fingerprint != manifest["embeddings_fingerprint"]:
-            raise InputError("the embeddings have changed since this run was trained", where=str(path), fix="train again")
+            raise InputError(
+                "the embeddings have changed since this run was trained", where=str(path), fix="train again"
+            )
     model = build_model(manifest["model"], manifest["config"], data, split, table)
     model.load_state(load_file(path / WEIGHTS))
     model.eval()

@@ -1,0 +1,1 @@
+"""The subcommands of ``semacdr``, one module each."""

@@ -52,9 +52,7 @@ def _padded(items: Int32Array, start: Int64Array, length: Int64Array, width: int
     return np.where(inside, items[at] if len(items) else 0, 0).astype(np.int64)
 
 
-def history_batch(
-    histories: list[Int32Array], target_domain: list[int] | Int64Array, max_seq_len: int
-) -> Batch:
+def history_batch(histories: list[Int32Array], target_domain: list[int] | Int64Array, max_seq_len: int) -> Batch:
     """A scoring batch from explicit histories; the newest ``max_seq_len`` events of each are kept."""
     kept = [history[-max_seq_len:] for history in histories]
     length = np.array([len(history) for history in kept], np.int64)
@@ -133,9 +131,7 @@ class TrainBatches:
         )
 
 
-def _windows(
-    start: Int64Array, stop: Int64Array, max_seq_len: int
-) -> tuple[Int64Array, Int64Array, BoolArray]:
+def _windows(start: Int64Array, stop: Int64Array, max_seq_len: int) -> tuple[Int64Array, Int64Array, BoolArray]:
     """Cuts [start, stop) into windows of at most ``max_seq_len`` inputs, each event a target at most once.
 
     Returns:

@@ -102,9 +102,7 @@ def _leave_one_out(dataset: Dataset) -> Split:
 
     def held_out(back: int) -> Examples:
         at = end[long] - back
-        return Examples(
-            dataset.items, start[long], at, users, dataset.items[at], _strict(dataset, at, start[long])
-        )
+        return Examples(dataset.items, start[long], at, users, dataset.items[at], _strict(dataset, at, start[long]))
 
     train = TrainSequences(
         dataset.items,
@@ -137,9 +135,7 @@ def _published(dataset: Dataset) -> Split:
     targets = dataset.targets
     assert targets is not None
     start = dataset.offsets[:-1]
-    held = {
-        split: np.flatnonzero(targets.split == split).astype(np.int64) for split in ("train", "valid", "test")
-    }
+    held = {split: np.flatnonzero(targets.split == split).astype(np.int64) for split in ("train", "valid", "test")}
 
     def examples(split: str) -> Examples:
         rows = held[split]

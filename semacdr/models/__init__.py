@@ -1,0 +1,1 @@
+"""Recommenders and what they are made of."""

@@ -186,4 +186,3 @@ def mean_gate(encoder: ItemEncoder, ids: Tensor) -> dict[str, float]:
         views = torch.stack([encoder.view_vectors(view, ids) for view in encoder.views])
         weights = encoder.gate(views, ids).mean(1)
     return {view: float(weight) for view, weight in zip(encoder.views, weights)}
-

@@ -79,9 +79,7 @@ class CausalEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.position = nn.Embedding(max_seq_len, embedding_dim)
-        self.blocks = nn.ModuleList(
-            CausalBlock(embedding_dim, num_heads, ffn_dim, dropout) for _ in range(num_layers)
-        )
+        self.blocks = nn.ModuleList(CausalBlock(embedding_dim, num_heads, ffn_dim, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embedding_dim)
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.position.weight, std=0.02)

@@ -1,0 +1,1 @@
+"""Using a trained run: recommendations for users, histories and new items."""

@@ -36,7 +36,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}, json.loads(handle.metadata()[_META])
+            names = list(handle.keys())
+            return {name: handle.get_tensor(name) for name in names}, json.loads(handle.metadata()[_META])
     except Exception as error:
         raise InputError(f"damaged checkpoint ({error})", where=str(path), fix="delete it and train again") from None
 

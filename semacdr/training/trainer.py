@@ -197,9 +197,7 @@ class Trainer:
             **with_prefix("best", self.best),
             **optimiser_tensors(self.optimiser),
         }
-        save_tensors(
-            self.folder / run_folder.CHECKPOINT, tensors, {"cursor": vars(self.cursor), "log": self.log}
-        )
+        save_tensors(self.folder / run_folder.CHECKPOINT, tensors, {"cursor": vars(self.cursor), "log": self.log})
         write_text(self.folder / run_folder.LOG, "".join(json.dumps(line) + "\n" for line in self.log))
         self.last_checkpoint = time.monotonic()
 
@@ -303,5 +301,7 @@ def _already(out: Path, manifest: dict[str, Any]) -> bool:
     changed = [key for key, value in manifest.items() if key not in ignored and there.get(key) != value]
     if changed:
         details = "; ".join(f"{key}: {there.get(key)} there, {manifest[key]} asked for" for key in changed)
-        raise InputError(f"holds another run ({details[:600]})", where=str(out), fix="choose another --out, or delete it")
+        raise InputError(
+            f"holds another run ({details[:600]})", where=str(out), fix="choose another --out, or delete it"
+        )
     return bool(there["status"] == "done")

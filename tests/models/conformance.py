@@ -67,9 +67,7 @@ class RankingConformance:
     @pytest.fixture(scope="class")
     def trained(self, folder: Path, dataset: Dataset, table: Path) -> Path:
         gradient = model_class(self.model).trained_by_gradient
-        return train(
-            self.model, dataset.path, folder / "run", table, {**self.settings(), **(FAST if gradient else {})}
-        )
+        return train(self.model, dataset.path, folder / "run", table, {**self.settings(), **(FAST if gradient else {})})
 
     @pytest.fixture(scope="class")
     def model_trained(self, trained: Path) -> Recommender:
@@ -90,9 +88,7 @@ class RankingConformance:
         domains = [row % len(dataset.domains) for row in range(len(histories))]
         together = self.all_scores(model_trained, history_batch(histories, domains, model_trained.max_seq_len))
         for row, history in enumerate(histories):
-            alone = self.all_scores(
-                model_trained, history_batch([history], [domains[row]], model_trained.max_seq_len)
-            )
+            alone = self.all_scores(model_trained, history_batch([history], [domains[row]], model_trained.max_seq_len))
             torch.testing.assert_close(together[row], alone[0], rtol=1e-4, atol=1e-5)
 
     def test_only_the_newest_events_count(self, dataset: Dataset, model_trained: Recommender) -> None:
@@ -138,9 +134,7 @@ class RankingConformance:
         here = self.all_scores(model_trained, batch)[0]
         torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), here, rtol=1e-6, atol=1e-7)
 
-    def test_learns_the_planted_transitions(
-        self, dataset: Dataset, model_trained: Recommender, table: Path
-    ) -> None:
+    def test_learns_the_planted_transitions(self, dataset: Dataset, model_trained: Recommender, table: Path) -> None:
         if not self.planted:
             return
         split = make_split(dataset)

@@ -48,9 +48,7 @@ class SASRec(VectorRecommender):
         super().__init__(config, catalogue, text)
         c = config
         self.id = nn.Embedding(catalogue.num_items + 1, c.embedding_dim)
-        self.encoder = CausalEncoder(
-            c.embedding_dim, c.num_layers, c.num_heads, c.ffn_dim, c.dropout, c.max_seq_len
-        )
+        self.encoder = CausalEncoder(c.embedding_dim, c.num_layers, c.num_heads, c.ffn_dim, c.dropout, c.max_seq_len)
         self.start = nn.Embedding(1, c.embedding_dim)
         self.softmax = CandidateSoftmax(catalogue, c.scope, c.num_negatives)
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0).float(), persistent=False)

@@ -1,0 +1,69 @@
+"""The top items of a domain for a known user or for a history of item ids, or the place of a new item given as text.
+
+example: semacdr recommend runs/ml --user 42 --target-domain stories --k 10
+         semacdr recommend runs/ml --history 50,172,181 --target-domain stories --json
+         semacdr recommend runs/ml --user 42 --target-domain stories --new-item "A quiet film about two old friends"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``semacdr recommend``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", metavar="ID", help="a user of the data set")
+    who.add_argument("--history", metavar="ID,ID,...", help="item ids, oldest first; may be empty")
+    parser.add_argument("--target-domain", metavar="D", help="domain to recommend from; all of them by default")
+    parser.add_argument("--k", type=int, default=10, help="how many items (10)")
+    parser.add_argument("--new-item", metavar="TEXT", help="score this new item instead")
+    parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
+    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs ``semacdr recommend``."""
+    from semacdr.errors import InputError
+    from semacdr.serving.recommender import RunRecommender
+
+    if args.k < 1:
+        raise InputError(f"--k {args.k} is not a positive number")
+    recommender = RunRecommender.load(args.run, dataset=args.dataset, embeddings=args.embeddings)
+    history = None if args.history is None else [item for item in args.history.split(",") if item]
+    domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
+    answers = []
+    for domain in domains:
+        answer: dict[str, object] = {"target_domain": domain}
+        if args.new_item is not None:
+            answer["new_item"] = vars(recommender.new_item(args.new_item, domain, history, args.user))
+        else:
+            found = recommender.recommend(history, domain, args.k, args.user)
+            answer["items"] = [item.as_dict() for item in found]
+        answer["thread_weights"] = recommender.thread_weights(history, domain, args.user)
+        answers.append(answer)
+    if args.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        return 0
+    for answer in answers:
+        _print(answer)
+    return 0
+
+
+def _print(answer: dict[str, object]) -> None:
+    weights = answer["thread_weights"]
+    tail = ""
+    if isinstance(weights, dict):
+        tail = "   threads: " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    print(f"{answer['target_domain']}{tail}")
+    new = answer.get("new_item")
+    if isinstance(new, dict):
+        print(f"  the new item would stand at place {new['rank']} of {new['candidates'] + 1}, score {new['score']:.4f}")
+    items = answer.get("items")
+    if isinstance(items, list):
+        for place, item in enumerate(items, 1):
+            print(f"  {place:>2}  {item['score']:>9.4f}  {item['item_id']:<12} {item['title'] or ''}")

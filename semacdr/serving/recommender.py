@@ -1,0 +1,177 @@
+"""Recommendations from a finished run: for a known user, for a history of item ids, and for an item given as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from semacdr.data.batches import Batch, history_batch
+from semacdr.data.schema import TITLE, Int32Array
+from semacdr.embedding.encoder import EMBEDDED, SentenceEncoder
+from semacdr.errors import InputError
+from semacdr.models.base import VectorRecommender
+from semacdr.models.semacdr import SemaCDR
+from semacdr.run import LoadedRun, load_run
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item; ``title`` is None where the data set has none."""
+
+    item_id: str
+    title: str | None
+    domain: str
+    score: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """Where an item that training never saw would stand among the unseen items of its domain, 1 being the first."""
+
+    score: float
+    rank: int
+    candidates: int
+
+
+class RunRecommender:
+    """Answers questions with a trained model.
+
+    Histories are item ids, oldest first, from any domains; scores are comparable inside one answer only.
+    """
+
+    def __init__(self, run: LoadedRun) -> None:
+        self.run, self.dataset, self.model = run, run.dataset, run.model
+
+    @classmethod
+    def load(cls, path: str | Path, **places: Any) -> RunRecommender:
+        """Opens a run folder; ``dataset=`` and ``embeddings=`` say where the data are if they moved."""
+        return cls(load_run(path, **places))
+
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """Title of each item index; index 0 is padding."""
+        frame = self.dataset.item_frame()
+        if TITLE not in frame:
+            return [None] * (self.dataset.num_items + 1)
+        return [None, *(title if isinstance(title, str) else None for title in frame[TITLE])]
+
+    def history(self, history: Sequence[str] | None = None, user: str | None = None) -> Int32Array:
+        """Item indices of an explicit history or of all events of a known user.
+
+        Raises:
+            InputError: neither or both given, or an unknown id.
+        """
+        if (history is None) == (user is None):
+            raise InputError("give either a history or a user", fix="--history ID,ID,... or --user ID")
+        if user is not None:
+            return self.dataset.user_items(self.dataset.known_user(user))
+        return np.array([self.dataset.known_item(item) for item in history or ()], np.int32)
+
+    def recommend(
+        self,
+        history: Sequence[str] | None = None,
+        target_domain: str | None = None,
+        k: int = 10,
+        user: str | None = None,
+    ) -> list[Recommendation]:
+        """The k best items of a domain that the history does not hold.
+
+        Args:
+            history: item ids, oldest first; may be empty.
+            target_domain: name of the domain to recommend from; may be left out where there is only one.
+            k: how many.
+            user: a user of the data set, in place of a history.
+
+        Raises:
+            InputError: an unknown id or domain.
+        """
+        items = self.history(history, user)
+        domain = self._domain(target_domain)
+        candidates = self._candidates(items, domain)
+        scores = self._scores(items, domain, candidates)
+        best = torch.topk(scores, min(k, len(candidates)))
+        return [
+            Recommendation(
+                item_id=str(self.dataset.item_ids[item]),
+                title=self.titles[item],
+                domain=self.dataset.domains[domain],
+                score=round(score, 6),
+            )
+            for item, score in zip(candidates[best.indices].tolist(), best.values.tolist())
+        ]
+
+    def thread_weights(
+        self, history: Sequence[str] | None = None, target_domain: str | None = None, user: str | None = None
+    ) -> dict[str, float] | None:
+        """How much each thread counted for this history, or None for models without threads."""
+        if not isinstance(self.model, SemaCDR):
+            return None
+        items = self.history(history, user)
+        weights = self.model.thread_weights(self._batch(items, self._domain(target_domain)))
+        return {name: round(float(weight[0]), 4) for name, weight in weights.items()}
+
+    def new_item(
+        self,
+        text: str,
+        target_domain: str | None = None,
+        history: Sequence[str] | None = None,
+        user: str | None = None,
+    ) -> NewItem:
+        """Scores an item that is in no data set, from its text alone.
+
+        Raises:
+            InputError: the model does not read text, or an unknown id or domain.
+        """
+        model = self.model
+        if not isinstance(model, SemaCDR) or not model.items.views or self.run.table is None:
+            raise InputError(
+                f"this {self.run.manifest['model']} scores items by id and cannot place a new one",
+                where=str(self.run.path),
+                fix="train SemaCDR with --embeddings",
+            )
+        if not text.strip():
+            raise InputError("the text of the new item is empty")
+        items = self.history(history, user)
+        domain = self._domain(target_domain)
+        known = self.run.table.manifest["encoder"]["name"]
+        encoder = SentenceEncoder(EMBEDDED if known == SentenceEncoder().identity["name"] else known)
+        text_vector = torch.from_numpy(np.array(encoder.encode([text])))
+        with torch.no_grad():
+            vector = model.items.text_vectors({"content": text_vector}, torch.tensor([domain]))
+            user_vector = model.encode(self._batch(items, domain))
+            score = float((vector.float() @ user_vector.T).item())
+        scores = self._scores(items, domain, self._candidates(items, domain))
+        return NewItem(score=round(score, 6), rank=1 + int((scores > score).sum()), candidates=len(scores))
+
+    def _domain(self, name: str | None) -> int:
+        domains = self.dataset.domains
+        if name is None:
+            if len(domains) > 1:
+                raise InputError("no target domain given", fix=f"--target-domain, one of: {', '.join(domains)}")
+            return 0
+        return self.dataset.catalogue().domain_index(name)
+
+    def _batch(self, items: Int32Array, domain: int) -> Batch:
+        return history_batch([items], [domain], self.model.max_seq_len)
+
+    def _candidates(self, items: Int32Array, domain: int) -> torch.Tensor:
+        members = np.flatnonzero(self.dataset.item_domain == domain)
+        return torch.from_numpy(members[~np.isin(members, items)])
+
+    def _scores(self, items: Int32Array, domain: int, candidates: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            encoded = self.model.encode(self._batch(items, domain))
+            scores = self.model.score(encoded, candidates)[0]
+        if isinstance(self.model, VectorRecommender) and not torch.isfinite(scores).all():
+            raise InputError("the model gives scores that are not numbers", where=str(self.run.path), fix="train again")
+        return scores
