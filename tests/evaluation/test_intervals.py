@@ -6,7 +6,7 @@ from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 
 
 def interval(user: np.ndarray, values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    means = bootstrap_means(user.astype(np.int32), values[:, None], np.ones((len(user), 1)), 400, seed)
+    means = bootstrap_means(user.astype(np.int32), values[:, None], np.ones((len(user), 1), np.bool_), 400, seed)
     low, high = percentile_interval(means)
     return float(low[0, 0]), float(high[0, 0])
 
@@ -36,7 +36,7 @@ def test_users_are_resampled_not_targets() -> None:
 def test_subsets_and_metrics_are_kept_apart() -> None:
     user = np.arange(4, dtype=np.int32)
     values = np.array([[1.0, 5.0], [1.0, 5.0], [0.0, 7.0], [0.0, 7.0]])
-    inside = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1], [0, 1, 1]], float)
+    inside = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1], [0, 1, 1]], bool)
     means = bootstrap_means(user, values, inside, 300)
     assert means.shape == (300, 3, 2)
     low, high = percentile_interval(means)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_small import Scores, last_event, make_dataset, random_dataset
 
 from semacdr.data.dataset import Dataset, PublishedTargets
 from semacdr.errors import InputError
@@ -14,13 +13,12 @@ from semacdr.evaluation import negatives as module
 from semacdr.evaluation.metrics import metric_values
 from semacdr.evaluation.negatives import draw_negatives, negative_lists
 from semacdr.evaluation.ranker import rank
+from tests.evaluation.small import Scores, last_event, make_dataset, random_dataset
 
 
 def large(users: int = 60, seed: int = 0, path: Path = Path("none")) -> Dataset:
     """Two interleaved domains of 2,000 items; user u's history depends on u alone."""
-    histories = [
-        np.random.default_rng([seed, u]).integers(1, 4_001, 3 + u % 20).tolist() for u in range(users)
-    ]
+    histories = [np.random.default_rng([seed, u]).integers(1, 4_001, 3 + u % 20).tolist() for u in range(users)]
     return make_dataset(histories, [0, 1] * 2_000, path)
 
 

@@ -3,14 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from evaluation_small import (
-    Scores,
-    Vectors,
-    last_event,
-    make_dataset,
-    random_dataset,
-    random_vectors,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +12,14 @@ from semacdr.evaluation.counting import fold_copies
 from semacdr.evaluation.negatives import draw_negatives
 from semacdr.evaluation.ranker import NegativeLists, Ranks, rank
 from semacdr.models.base import Recommender
+from tests.evaluation.small import (
+    Scores,
+    Vectors,
+    last_event,
+    make_dataset,
+    random_dataset,
+    random_vectors,
+)
 
 
 def naive(model: Vectors, dataset: Dataset, protocol: str, lists: np.ndarray | None = None) -> list[list[int]]:
@@ -63,7 +63,10 @@ def test_hand_computed_lists() -> None:
     dataset = make_dataset([[1, 3], [2, 3]], [0] * 5)
     model = Scores(dataset.catalogue(), torch.tensor([[0.0, 3, 1, 2, 2, 4]] * 6))
     lists = NegativeLists(np.array([[2, 4, 5], [1, 4, 0]], np.int32), np.array([3, 2], np.int32))
-    assert as_rows(rank(model, last_event(dataset), dataset.item_domain, "sampled-100", lists)) == [[1, 1, 3], [1, 1, 2]]
+    assert as_rows(rank(model, last_event(dataset), dataset.item_domain, "sampled-100", lists)) == [
+        [1, 1, 3],
+        [1, 1, 2],
+    ]
 
 
 @pytest.mark.parametrize("protocol", ["full", "full-all"])

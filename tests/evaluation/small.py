@@ -98,4 +98,3 @@ def random_vectors(dataset: Dataset, seed: int, dim: int = 4) -> Vectors:
     items[copied] = items[random.integers(1, size, copied.sum())]
     users = random.integers(-2, 3, (size, dim)).astype(np.float32) / 7
     return Vectors(dataset.catalogue(), torch.from_numpy(items), torch.from_numpy(users))
-

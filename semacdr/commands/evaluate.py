@@ -1,0 +1,52 @@
+"""Ranks the held-out targets of a run and prints the metrics, overall and for each domain, with intervals.
+
+The protocols: full (all items of the target's domain, seen ones left out; the default), full-all (every item of every
+domain, as RecBole ranks), sampled-999 and sampled-100 (that many unseen items of the target's domain). Several can be
+given. The interval of a mean is the central 95 % of a bootstrap over users. Writes metrics.json, metrics_long.json
+and ranks-PROTOCOL-SPLIT.parquet (one row a target) into the run folder.
+
+example: semacdr evaluate runs/food --protocol full,sampled-999
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``semacdr evaluate``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, as semacdr train writes it")
+    parser.add_argument(
+        "--protocol", action="append", metavar="P", help="full, full-all, sampled-999, sampled-100; several with commas"
+    )
+    parser.add_argument(
+        "--split", choices=("test", "valid"), default="test", help="the held-out targets to rank (default: test)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the negatives of a sampled protocol (default: 0)")
+    parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
+    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
+    parser.add_argument("--json", action="store_true", help="print {protocol: {domain: {metric: value}}} alone")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluates, writes and prints."""
+    from semacdr.evaluation.evaluate import evaluate
+    from semacdr.evaluation.protocols import get_protocol
+    from semacdr.evaluation.results import format_table, write_results
+    from semacdr.progress import say
+    from semacdr.run import load_run
+
+    names = ",".join(args.protocol or ["full"]).split(",")
+    protocols = [get_protocol(name.strip()) for name in dict.fromkeys(names)]
+    loaded = load_run(args.run, args.dataset, args.embeddings)
+    results = []
+    for protocol in protocols:
+        say(f"evaluate: {len(loaded.split.examples(args.split))} {args.split} targets under {protocol.name}")
+        results.append(evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=args.split, seed=args.seed))
+    write_results(args.run, loaded.manifest, results, args.seed)
+    if args.json:
+        print(json.dumps({result.protocol.name: result.metrics for result in results}, indent=2))
+    else:
+        print("\n\n".join(format_table(result) for result in results))

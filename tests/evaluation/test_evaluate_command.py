@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from semacdr.cli import main
+from semacdr.evaluation.metrics import metric_values
+from tests.planted import write_planted
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_planted(folder / "data", items=140, users=60)
+    train(folder / "run", folder / "data")
+    return folder / "run"
+
+
+def train(run: Path, data: Path, *settings: str) -> None:
+    assert main(["train", "--quiet", "--model", "Markov", "--dataset", str(data), "--out", str(run), *settings]) == 0
+
+
+def test_json_files_and_ranks_agree(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--protocol", "full", "--json"]) == 0
+    full = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(run), "--protocol", "sampled-100,full-all", "--json"]) == 0
+    others = json.loads(capsys.readouterr().out)
+    assert list(full) == ["full"]
+    assert list(others) == ["sampled-100", "full-all"]
+    assert json.loads((run / "metrics.json").read_text()) == full | others  # merged with what was there
+    rows = json.loads((run / "metrics_long.json").read_text())
+    for protocol, domains in (full | others).items():
+        ranks = pd.read_parquet(run / f"ranks-{protocol}-test.parquet")
+        values = metric_values(ranks["greater"].to_numpy(), ranks["ties"].to_numpy(), ["hr@10"])["hr@10"]
+        assert values.mean() == pytest.approx(domains["all"]["hr@10"])
+        (row,) = [
+            row
+            for row in rows
+            if (row["protocol"], row["subset"], row["domain"], row["metric"]) == (protocol, "all", "all", "hr@10")
+        ]
+        assert row["mean"] == domains["all"]["hr@10"]
+        assert row["model"] == "Markov"
+        assert row["train_seconds"] is not None
+
+
+def test_the_same_again_gives_the_same_bytes(run: Path) -> None:
+    names = ["metrics.json", "metrics_long.json", "evaluation.json", "ranks-sampled-100-test.parquet"]
+    command = ["evaluate", str(run), "--protocol", "sampled-100", "--quiet"]
+    assert main(command) == 0
+    before = [(run / name).read_bytes() for name in names]
+    assert main(command) == 0
+    assert [(run / name).read_bytes() for name in names] == before
+
+
+def test_validation_lies_apart(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--quiet"]) == 0
+    test = (run / "metrics.json").read_bytes()
+    assert main(["evaluate", str(run), "--split", "valid", "--quiet"]) == 0
+    assert (run / "metrics.json").read_bytes() == test
+    assert json.loads((run / "metrics_valid.json").read_text()) != json.loads(test)
+    table = capsys.readouterr().out
+    assert "Markov on planted, leave-one-out, valid: full" in table
+    assert "ndcg@10" in table
+    assert "strict, tea" in table
+
+
+def test_results_of_an_older_training_are_dropped(tmp_path: Path) -> None:
+    write_planted(tmp_path / "data", users=30)
+    train(tmp_path / "run", tmp_path / "data")
+    assert main(["evaluate", str(tmp_path / "run"), "--protocol", "full-all", "--quiet"]) == 0
+    (tmp_path / "run" / "run.json").unlink()
+    train(tmp_path / "run", tmp_path / "data", "window=1")
+    assert main(["evaluate", str(tmp_path / "run"), "--protocol", "full", "--quiet"]) == 0
+    assert list(json.loads((tmp_path / "run" / "metrics.json").read_text())) == ["full"]
+    assert not (tmp_path / "run" / "ranks-full-all-test.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--protocol", "sampled-99"], "did you mean 'sampled-999'"),
+        (["--split", "train"], "invalid choice"),
+        (["--dataset", "nowhere"], "is gone"),
+    ],
+)
+def test_wrong_use_is_one_message(
+    run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in run.iterdir())
+    assert main(["evaluate", str(run), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert not captured.out
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_not_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "no run.json" in capsys.readouterr().err
