@@ -1,0 +1,1 @@
+"""Item descriptions by a language model: prompts, engines, the answer store, validation."""

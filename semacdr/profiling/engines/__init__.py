@@ -1,0 +1,1 @@
+"""The engines that answer prompts, one file each, over one small protocol."""

@@ -1,0 +1,125 @@
+"""The ``transformers`` engine: a causal language model in this process, in left-padded batches.
+
+Greedy by default. bfloat16 where the processor computes in it, float32 otherwise. In bfloat16 what else is in a batch
+changes the last bits and now and then a word, which is why batches are planned and never made up anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from semacdr.errors import InputError, MissingExtraError
+from semacdr.files import fingerprint
+from semacdr.local_models import EMBEDDED, ModelFolder, embedded_llm, named_model
+from semacdr.profiling.engines.base import Answer, ModelIdentity, Request, Sampling, answer_key
+from semacdr.profiling.engines.sentences import find_end
+
+_CLOSERS = re.compile(r'[.!?"\n]')
+
+
+class TransformersEngine:
+    """Generates with the embedded SmolLM2-135M-Instruct, a local folder or a hub name."""
+
+    name = "transformers"
+
+    def __init__(self, model: str = EMBEDDED, device: str | None = None) -> None:
+        self.folder: ModelFolder = embedded_llm() if model == EMBEDDED else named_model(model)
+        self.identity = ModelIdentity(self.folder.name, self._revision())
+        self.device = device
+        self._loaded: tuple[Any, Any] | None = None
+
+    def _revision(self) -> str:
+        # A folder of the user's has no version: its weights are its revision.
+        return self.folder.revision if self.folder.revision != "local" else self.folder.weights_sha256[:16]
+
+    def _load(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            try:
+                import torch
+                from transformers import AutoModelForCausalLM, AutoTokenizer
+            except ImportError:
+                raise MissingExtraError("transformers", "train") from None
+            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+            half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+            path = str(self.folder.path)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, padding_side="left")
+                model = AutoModelForCausalLM.from_pretrained(
+                    path, local_files_only=True, dtype=torch.bfloat16 if half else torch.float32
+                )
+            except (OSError, ValueError) as error:
+                raise InputError(f"not a language model that transformers reads ({error})", where=path) from None
+            if tokenizer.pad_token is None:
+                tokenizer.pad_token = tokenizer.eos_token
+            self._loaded = tokenizer, model.to(device).eval()
+        return self._loaded
+
+    def _prompt(self, tokenizer: Any, request: Request) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in request.messages]
+        if tokenizer.chat_template is None:
+            lines = [f"{message.role}: {message.content}" for message in request.messages]
+            return "\n".join([*lines, f"assistant: {request.prefix}"])
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + request.prefix
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        """Answers one batch; a prompt longer than the model reads is refused alone, the rest goes on."""
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+        from semacdr.profiling.engines.decoding import AnswerEnds, BannedWords
+
+        tokenizer, model = self._load()
+        prompts = [self._prompt(tokenizer, request) for request in requests]
+        ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        room = int(getattr(model.config, "max_position_embeddings", 2048)) - sampling.max_new_tokens
+        fit = [row for row, tokens in enumerate(ids) if len(tokens) <= room]
+        answers = [Answer("", "refused", len(tokens)) for tokens in ids]
+        if not fit:
+            return answers
+        batch = tokenizer.pad({"input_ids": [ids[row] for row in fit]}, return_tensors="pt").to(model.device)
+        width = batch["input_ids"].shape[1]
+        banned = BannedWords(tokenizer, [requests[row].banned for row in fit], width)
+        ends = AnswerEnds(tokenizer, width, sampling.stop, sampling.max_sentences, _CLOSERS)
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=sampling.temperature > 0,
+            temperature=sampling.temperature or None,
+            top_p=sampling.top_p if sampling.temperature > 0 else None,
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=_end_tokens(tokenizer, model),
+        )
+        torch.manual_seed(self._seed(requests, sampling))
+        with torch.inference_mode():
+            output = model.generate(
+                **batch,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([banned]),
+                stopping_criteria=StoppingCriteriaList([ends]),
+            )
+        for row, tokens in zip(fit, output[:, width:].tolist()):
+            answers[row] = self._answer(tokenizer, tokens, config.eos_token_id, sampling, len(ids[row]))
+        return answers
+
+    def _seed(self, requests: Sequence[Request], sampling: Sampling) -> int:
+        keys = [answer_key(request, self.identity, sampling) for request in requests]
+        return int(fingerprint(keys)[:12], 16)
+
+    @staticmethod
+    def _answer(tokenizer: Any, tokens: list[int], ends: list[int], sampling: Sampling, prompt_tokens: int) -> Answer:
+        stopped = next((place for place, token in enumerate(tokens) if token in ends), None)
+        if stopped is not None:
+            tokens = tokens[:stopped]
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        end = find_end(text, sampling.stop, sampling.max_sentences)
+        finished = stopped is not None or end is not None
+        return Answer(text[:end], "stop" if finished else "length", prompt_tokens, len(tokens))
+
+
+def _end_tokens(tokenizer: Any, model: Any) -> list[int]:
+    known = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])}
+    return sorted(token for token in ends if token is not None)

@@ -1,0 +1,224 @@
+"""Profiles of items: the plan, the batches, the retries.
+
+The plan is made from the full list in a fixed order, and what the store has already is left out. Batches are cut from
+what remains, in order, and kept one transaction each. After a kill exactly the batches that had not ended remain, cut as
+before, so that every answer equals that of an unbroken run, although what else is in a batch changes an answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from semacdr.data.dataset import Dataset
+from semacdr.data.item_text import item_fields
+from semacdr.data.schema import DOMAIN, ITEM_ID
+from semacdr.profiling.engines.base import Answer, Engine, Request, Sampling, answer_key
+from semacdr.profiling.prompts import Forbidden, Prompt, Vocabulary
+from semacdr.profiling.store import AnswerStore, Origin, ProfileRow
+from semacdr.profiling.validate import PARSER_VERSION, VALID, Parse, parse, parse_key
+from semacdr.progress import Progress
+
+MISSING = "missing"  # a recorded engine has no answer
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One item's question in one view."""
+
+    item_id: str
+    request: Request
+    forbidden: Forbidden
+
+
+@dataclass
+class ViewCounts:
+    """What a run did in one view. ``generated`` counts answers that the engine gave, ``retried`` those of them that were
+    second or later attempts; ``cached`` counts items whose outcome needed no call."""
+
+    items: int = 0
+    no_text: int = 0
+    planned: int = 0
+    distinct: int = 0
+    cached: int = 0
+    generated: int = 0
+    retried: int = 0
+    valid: int = 0
+    invalid: int = 0
+    missing: int = 0
+    invalid_kinds: dict[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @property
+    def valid_share(self) -> float:
+        """Valid profiles among the planned items."""
+        return self.valid / self.planned if self.planned else 0.0
+
+
+def plan_view(
+    dataset: Dataset, prompt: Prompt, vocabulary: Vocabulary, kind: str | None = None, limit: int | None = None
+) -> tuple[list[Planned], int]:
+    """The questions of one view, in catalogue order, and the number of items that have no text to ask about.
+
+    Args:
+        dataset: the data set.
+        prompt: the view's prompt.
+        vocabulary: what the items of each domain are.
+        kind: overrules the vocabulary's choice for all domains.
+        limit: only the first so many items of the catalogue.
+    """
+    rows: list[dict[str, Any]] = dataset.item_frame().to_dict("records")  # type: ignore[assignment]
+    kinds = {domain: vocabulary.kind(domain, kind) for domain in dataset.domains}
+    planned = []
+    for row in rows[:limit]:
+        fields = item_fields(row)
+        if fields:
+            of = kinds[row[DOMAIN]]
+            planned.append(Planned(str(row[ITEM_ID]), prompt.request(fields, of), prompt.forbidden(fields, of)))
+    return planned, len(rows[:limit]) - len(planned)
+
+
+def attempt_of(prompt: Prompt, request: Request, attempt: int) -> tuple[Request, Sampling]:
+    """The request and the sampling of one attempt: the first is decoded as the prompt says, later ones are sampled."""
+    return replace(request, attempt=attempt), prompt.retry_sampling if attempt else prompt.sampling
+
+
+@dataclass(frozen=True)
+class ItemProfiler:
+    """Runs plans on an engine against a store.
+
+    Attributes:
+        engine: answers what the store does not have.
+        store: keeps answers and parses.
+        dataset: name under which the items' profiles are kept.
+        batch_size: requests per engine call.
+        attempts: how often an item is asked before its failure stands.
+    """
+
+    engine: Engine
+    store: AnswerStore
+    dataset: str
+    batch_size: int = 32
+    attempts: int = 3
+
+    def run(self, prompt: Prompt, planned: Sequence[Planned], no_text: int = 0) -> ViewCounts:
+        """Brings every planned item to a valid profile, or to a failure with a named kind."""
+        started, cpu_started = time.monotonic(), time.process_time()
+        by_request: dict[Request, list[Planned]] = {}
+        for item in planned:
+            by_request.setdefault(item.request, []).append(item)
+        counts = ViewCounts(len(planned) + no_text, no_text, len(planned), len(by_request))
+        called: set[Request] = set()
+        outcome: dict[Request, str] = {}
+        pending = list(by_request)
+        for attempt in range(self.attempts):
+            results = self._attempt(prompt, by_request, pending, attempt, counts, called)
+            for request, kind in results.items():
+                outcome[request] = kind
+            pending = [request for request in pending if outcome[request] not in (VALID, MISSING)]
+        for request, items in by_request.items():
+            kind = outcome[request]
+            counts.valid += len(items) * (kind == VALID)
+            counts.missing += len(items) * (kind == MISSING)
+            counts.cached += len(items) * (request not in called and kind != MISSING)
+        failures = Counter(
+            {kind: sum(len(by_request[r]) for r, k in outcome.items() if k == kind) for kind in set(outcome.values())}
+        )
+        counts.invalid_kinds = {kind: n for kind, n in failures.most_common() if kind not in (VALID, MISSING)}
+        counts.invalid = sum(counts.invalid_kinds.values())
+        counts.seconds = round(time.monotonic() - started, 3)
+        counts.cpu_seconds = round(time.process_time() - cpu_started, 3)
+        return counts
+
+    def pending(self, prompt: Prompt, planned: Sequence[Planned]) -> int:
+        """How many distinct first questions the store cannot answer: what a dry run prints."""
+        keys = {answer_key(item.request, self.engine.identity, prompt.sampling) for item in planned}
+        return len(keys) - len(self.store.answers(sorted(keys)))
+
+    def _attempt(
+        self,
+        prompt: Prompt,
+        by_request: dict[Request, list[Planned]],
+        pending: list[Request],
+        attempt: int,
+        counts: ViewCounts,
+        called: set[Request],
+    ) -> dict[Request, str]:
+        """One attempt at all pending requests; the kind of outcome of each."""
+        identity = self.engine.identity
+        asked = {request: attempt_of(prompt, request, attempt) for request in pending}
+        keys = {request: answer_key(again, identity, sampling) for request, (again, sampling) in asked.items()}
+        kept = self.store.answers(list(keys.values()))
+        kinds: dict[Request, str] = {}
+        known = [request for request in pending if keys[request] in kept]
+        self._settle(prompt, by_request, {r: (keys[r], kept[keys[r]]) for r in known}, kinds)
+
+        todo = [request for request in pending if keys[request] not in kept]
+        todo.sort(key=lambda request: (-_length(request), keys[request]))
+        label = prompt.view if attempt == 0 else f"{prompt.view}, attempt {attempt + 1}"
+        progress = Progress(len(known) + len(todo), label, done=len(known)) if todo else None
+        origin = Origin(prompt.view, prompt.label, identity.model, identity.revision, self.engine.name, attempt)
+        for start in range(0, len(todo), self.batch_size):
+            batch = todo[start : start + self.batch_size]
+            answers = self.engine.generate([asked[request][0] for request in batch], asked[batch[0]][1])
+            given = {r: (keys[r], answer) for r, answer in zip(batch, answers, strict=True) if answer.finish != MISSING}
+            self.store.add_answers((key, origin, answer) for key, answer in given.values())
+            self._settle(prompt, by_request, given, kinds)
+            self._count(counts, [answer for _, answer in given.values()], attempt)
+            called.update(given)
+            if progress:
+                progress.update(len(batch), f"{sum(kind == VALID for kind in kinds.values())} valid")
+        lost = [request for request in todo if request not in kinds]
+        if attempt == 0:
+            self._keep_missing(prompt, [item for request in lost for item in by_request[request]])
+            kinds.update(dict.fromkeys(lost, MISSING))
+        if progress:
+            progress.close(f"{sum(kind == VALID for kind in kinds.values())} valid")
+        return kinds
+
+    def _settle(
+        self,
+        prompt: Prompt,
+        by_request: dict[Request, list[Planned]],
+        answers: dict[Request, tuple[str, Answer]],
+        kinds: dict[Request, str],
+    ) -> None:
+        """Parses answers, or finds their parses, and keeps what the items have now."""
+        parse_keys = {request: parse_key(key, prompt) for request, (key, _) in answers.items()}
+        kept = self.store.parses(list(parse_keys.values()))
+        fresh: list[tuple[str, str, int, Parse]] = []
+        rows: list[ProfileRow] = []
+        for request, (key, answer) in answers.items():
+            items = by_request[request]
+            parsed = kept.get(parse_keys[request])
+            if parsed is None:
+                parsed = parse(answer, prompt, items[0].forbidden)
+                fresh.append((parse_keys[request], key, PARSER_VERSION, parsed))
+            kinds[request] = parsed.kind
+            rows.extend(ProfileRow(item.item_id, parsed.kind, key, parse_keys[request]) for item in items)
+        self.store.add_parses(fresh)
+        self._set_profiles(prompt, rows)
+
+    def _keep_missing(self, prompt: Prompt, items: list[Planned]) -> None:
+        self._set_profiles(prompt, [ProfileRow(item.item_id, MISSING, None, None) for item in items])
+
+    def _set_profiles(self, prompt: Prompt, rows: list[ProfileRow]) -> None:
+        identity = self.engine.identity
+        self.store.set_profiles(self.dataset, prompt.view, prompt.label, identity.model, identity.revision, rows)
+
+    @staticmethod
+    def _count(counts: ViewCounts, answers: list[Answer], attempt: int) -> None:
+        counts.generated += len(answers)
+        counts.retried += len(answers) * (attempt > 0)
+        counts.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
+        counts.tokens += sum(answer.tokens for answer in answers)
+
+
+def _length(request: Request) -> int:
+    return sum(len(message.content) for message in request.messages)

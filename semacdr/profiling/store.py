@@ -1,0 +1,249 @@
+"""The answer store: one SQLite file in which nothing is ever overwritten.
+
+``answers`` are keyed by what was asked (rendered prompt, model and revision, sampling, attempt), ``parses`` by the
+answer and the parser's version. ``profiles`` says which parse each item of a data set has now; it is the only table
+whose rows change. Every batch is one transaction, so that a kill leaves whole batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semacdr.errors import InputError, SemacdrError
+from semacdr.profiling.engines.base import Answer
+from semacdr.profiling.validate import Parse
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x5EAC
+_CHECKED_BYTES = 256 * 2**20  # a larger store is not read through at every start
+_LOOKUP = 500  # keys per query, below SQLite's limit on parameters
+_TABLES = """
+CREATE TABLE answers (
+    key TEXT PRIMARY KEY, view TEXT NOT NULL, prompt TEXT NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL,
+    engine TEXT NOT NULL, attempt INTEGER NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, tokens INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE parses (
+    key TEXT PRIMARY KEY, answer TEXT NOT NULL, parser INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE profiles (
+    dataset TEXT NOT NULL, view TEXT NOT NULL, item_id TEXT NOT NULL, kind TEXT NOT NULL, answer TEXT, parse TEXT,
+    prompt TEXT NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL,
+    PRIMARY KEY (dataset, view, item_id)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an answer comes from, as the store's reader sees it; none of it is needed to find the answer again."""
+
+    view: str
+    prompt: str
+    model: str
+    revision: str
+    engine: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """What an item has now in one view: a parse, or the kind of failure."""
+
+    item_id: str
+    kind: str
+    answer: str | None
+    parse: str | None
+
+
+class AnswerStore:
+    """Opens a store file, or one in memory; several processes may write to one file."""
+
+    def __init__(self, path: Path | None, *, create: bool = True) -> None:
+        self.path = path
+        if path is not None and not create and not path.is_file():
+            raise InputError("no such store", where=str(path), fix="semacdr profile items writes it")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._guard():
+            self._db = sqlite3.connect(":memory:" if path is None else path, timeout=60, isolation_level=None)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        mine = self._db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
+        empty = not self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        if not empty and not mine:
+            raise InputError("a database, but not a profile store; it is left as it is", where=str(self.path))
+        if not empty and version != SCHEMA_VERSION:
+            raise InputError(f"a store of version {version}, this program reads {SCHEMA_VERSION}", where=str(self.path))
+        if self.path is not None:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+        if empty:
+            with self._transaction():
+                if not self._db.execute(
+                    "SELECT 1 FROM sqlite_master LIMIT 1"
+                ).fetchone():  # another may have been first
+                    for statement in _TABLES.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        elif self.path is not None and self.path.stat().st_size <= _CHECKED_BYTES:
+            verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise SemacdrError(f"the store cannot be used ({error})", where=str(self.path)) from None
+        except sqlite3.DatabaseError as error:
+            raise SemacdrError(
+                f"the store is damaged ({error})",
+                where=str(self.path),
+                fix="keep the file; save what can be read with: sqlite3 STORE .recover | sqlite3 NEW, then use NEW; "
+                "without it move the file away: the same command makes every answer again",
+            ) from None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._guard():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def __enter__(self) -> AnswerStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _lookup(self, sql: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _LOOKUP):
+            some = keys[start : start + _LOOKUP]
+            with self._guard():
+                yield from self._db.execute(sql.format(",".join("?" * len(some))), some).fetchall()
+
+    def answers(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The kept answers among the given keys."""
+        sql = "SELECT key, text, finish, prompt_tokens, tokens FROM answers WHERE key IN ({})"
+        return {key: Answer(*rest) for key, *rest in self._lookup(sql, keys)}
+
+    def add_answers(self, rows: Iterable[tuple[str, Origin, Answer]]) -> None:
+        """Keeps the answers of one batch in one transaction; a key that is there already keeps its first answer."""
+        values = [
+            (
+                key,
+                o.view,
+                o.prompt,
+                o.model,
+                o.revision,
+                o.engine,
+                o.attempt,
+                a.text,
+                a.finish,
+                a.prompt_tokens,
+                a.tokens,
+            )
+            for key, o, a in rows
+        ]
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", values)
+
+    def parses(self, keys: Sequence[str]) -> dict[str, Parse]:
+        """The kept parses among the given keys."""
+        return {
+            key: Parse(*rest)
+            for key, *rest in self._lookup("SELECT key, kind, text FROM parses WHERE key IN ({})", keys)
+        }
+
+    def add_parses(self, rows: Iterable[tuple[str, str, int, Parse]]) -> None:
+        """Keeps parses: (key, answer key, parser version, parse)."""
+        values = [(key, answer, parser, parse.kind, parse.text) for key, answer, parser, parse in rows]
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO parses VALUES (?,?,?,?,?)", values)
+
+    def set_profiles(
+        self, dataset: str, view: str, prompt: str, model: str, revision: str, rows: Iterable[ProfileRow]
+    ) -> None:
+        """Says what the items of a data set have now in one view."""
+        values = [(dataset, view, r.item_id, r.kind, r.answer, r.parse, prompt, model, revision) for r in rows]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO profiles VALUES (?,?,?,?,?,?,?,?,?)", values)
+
+    def valid_profiles(self, dataset: str) -> list[tuple[str, str, str]]:
+        """(item id, view, description) of every valid profile of a data set, by view and item id."""
+        sql = (
+            "SELECT item_id, view, parses.text FROM profiles JOIN parses ON parses.key = profiles.parse "
+            "WHERE dataset = ? AND profiles.kind = 'valid' ORDER BY view DESC, item_id"
+        )
+        with self._guard():
+            return self._db.execute(sql, (dataset,)).fetchall()
+
+    def item_profiles(self, dataset: str, item_id: str) -> list[dict[str, Any]]:
+        """What one item has in every view: prompt, model, answer and parse with their keys."""
+        sql = (
+            "SELECT p.view, p.kind, p.prompt, p.model, p.revision, p.answer AS answer_key, p.parse AS parse_key, "
+            "a.text AS answer, a.finish, a.attempt, s.text AS text FROM profiles p "
+            "LEFT JOIN answers a ON a.key = p.answer LEFT JOIN parses s ON s.key = p.parse "
+            "WHERE p.dataset = ? AND p.item_id = ? ORDER BY p.view DESC"
+        )
+        return self._dicts(sql, (dataset, item_id))
+
+    def status(self) -> list[dict[str, Any]]:
+        """Counts of the current profiles by data set, view, prompt, model and kind."""
+        return self._dicts(
+            "SELECT dataset, view, prompt, model, revision, kind, count(*) AS items FROM profiles "
+            "GROUP BY dataset, view, prompt, model, revision, kind ORDER BY dataset, view DESC, items DESC"
+        )
+
+    def answer_counts(self) -> list[dict[str, Any]]:
+        """Counts of all answers ever kept, by view, prompt, model and attempt, with their tokens."""
+        return self._dicts(
+            "SELECT view, prompt, model, revision, engine, attempt, count(*) AS answers, "
+            "sum(prompt_tokens) AS prompt_tokens, sum(tokens) AS tokens FROM answers "
+            "GROUP BY view, prompt, model, revision, engine, attempt ORDER BY view DESC, prompt, model, attempt"
+        )
+
+    def all_answers(self) -> list[tuple[str, Answer]]:
+        """Every answer, by key."""
+        with self._guard():
+            rows = self._db.execute(
+                "SELECT key, text, finish, prompt_tokens, tokens FROM answers ORDER BY key"
+            ).fetchall()
+        return [(key, Answer(*rest)) for key, *rest in rows]
+
+    def models(self) -> list[tuple[str, str]]:
+        """The models, with revision, that the answers come from."""
+        with self._guard():
+            return self._db.execute("SELECT DISTINCT model, revision FROM answers ORDER BY model, revision").fetchall()
+
+    def digest(self) -> str:
+        """Hash over all answers: two stores with equal digests hold the same answers under the same keys."""
+        total = hashlib.sha256()
+        for key, answer in self.all_answers():
+            total.update(repr((key, answer)).encode())
+        return total.hexdigest()
+
+    def _dicts(self, sql: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+        with self._guard():
+            cursor = self._db.execute(sql, values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row)) for row in cursor]
