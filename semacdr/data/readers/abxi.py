@@ -3,6 +3,9 @@
 ``sequences.txt`` holds a line a user, ``user idx|seconds idx|seconds ...``, in the published order, which stays: inside
 a day it is ascending item index, so that a re-sort would change the benchmark. ``items.jsonl`` gives each idx (from 1,
 first domain first) its ``item`` (ASIN), ``domain`` and ``title``; ``users.jsonl`` each user number its ``user``.
+
+The authors' own files are read too: ``afk_50_preprocessed.txt`` (the sequences), ``map_item_50.txt`` (a JSON object of
+``asin: [idx, 0 or 1]``) and ``map_user_50.txt`` (``user: number``); they hold no titles.
 """
 
 from __future__ import annotations
@@ -25,14 +28,25 @@ from semacdr.data.readers.raw import (
     unit_of,
 )
 from semacdr.data.readers.text import TEXT, explode, matched, origin, read_json_lines, read_lines
+from semacdr.errors import InputError
+from semacdr.files import read_json
+
+# The paper's pairs, by the first part of a file's name.
+_AUTHORS_DOMAINS = {"afk": ("food", "kitchen"), "abe": ("beauty", "electronics"), "amb": ("movies", "books")}
 
 
 def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     """Reads a folder with ``sequences.txt`` and ``items.jsonl``, plain or gz."""
     folder = require_folder(path)
     needs = FORMATS["abxi"].needs
-    items = indexed_items(need_file(folder, "items.jsonl", needs), report)
-    lines = read_lines(need_file(folder, "sequences.txt", needs), report)
+    authors = sorted(folder.glob("*_preprocessed.txt"))
+    if authors:
+        items, users = _authors_maps(folder, authors[0].name)
+        lines = read_lines(authors[0], report)
+    else:
+        items = indexed_items(need_file(folder, "items.jsonl", needs), report)
+        users = _user_names(folder, report)
+        lines = read_lines(need_file(folder, "sequences.txt", needs), report)
     row, tokens = explode(lines[TEXT], " ")
     opens = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
     user = tokens.filter(opens).to_numpy(zero_copy_only=False)[row]
@@ -40,7 +54,7 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     events = matched(where[~opens], tokens.filter(~opens), r"^(?P<idx>\d{1,9})\|(?P<timestamp>\d{1,15})$", report)
     events = drop_cut_number(events, schema.TIMESTAMP, report)
     events = name_items(events, items, report)
-    events[schema.USER_ID] = _user_names(folder, events[schema.USER_ID], report)
+    events[schema.USER_ID] = events[schema.USER_ID].map(users).fillna(events[schema.USER_ID])
     return RawData(
         name=folder.name,
         events=events,
@@ -68,10 +82,29 @@ def name_items(events: pd.DataFrame, items: pd.DataFrame, report: BadRows) -> pd
     return events.assign(**named).drop(columns="idx").reset_index(drop=True)
 
 
-def _user_names(folder: Path, users: pd.Series[str], report: BadRows) -> pd.Series[str]:
+def _user_names(folder: Path, report: BadRows) -> dict[str, str]:
+    """Names of the user numbers, if the folder has a list."""
     listing = find_file(folder, "users.jsonl")
     if listing is None:
-        return users
+        return {}
     names = drop_missing(read_json_lines(listing, report), ["idx", "user"], report)
-    known = pd.Series(names["user"].to_numpy(dtype=object), index=names["idx"].astype(str))
-    return users.map(known).fillna(users)
+    return dict(zip(names["idx"].astype(str), names["user"].astype(str)))
+
+
+def _authors_maps(folder: Path, sequences: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Items and user names from ``map_item_*.txt`` and ``map_user_*.txt``.
+
+    Raises:
+        InputError: a map is missing or not what it should be.
+    """
+    code, _, rest = sequences.partition("_")
+    tail = rest.removesuffix("preprocessed.txt").rstrip("_")
+    names = _AUTHORS_DOMAINS.get(code, ("a", "b"))
+    path = folder / f"map_item_{tail}.txt"
+    try:
+        listed = [(str(item), int(idx), names[int(side)]) for item, (idx, side) in read_json(path).items()]
+        users = {str(number): str(user) for user, number in read_json(folder / f"map_user_{tail}.txt").items()}
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"not a map of ABXI's ({error})", where=str(path)) from None
+    items = pd.DataFrame(listed, columns=[schema.ITEM_ID, "idx", schema.DOMAIN])
+    return items.sort_values("idx", ignore_index=True), users

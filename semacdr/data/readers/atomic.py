@@ -71,6 +71,8 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
         )
     renamed = {ours: theirs for theirs, ours in reversed(_ITEM_NAMES.items()) if theirs in items and ours not in items}
     items = items.rename(columns={**{theirs: ours for ours, theirs in renamed.items()}, field: schema.DOMAIN})
+    if "genres" in items:
+        items = items.assign(genres=items["genres"].str.replace(r"[, ]+", ", ", regex=True))
     items = drop_missing(items, [schema.ITEM_ID, schema.DOMAIN], report)
     events = drop_missing(events, [schema.USER_ID, schema.ITEM_ID], report)
     has_time = schema.TIMESTAMP in events
@@ -112,7 +114,9 @@ def write_atomic_files(events: pd.DataFrame, items: pd.DataFrame, folder: Path, 
     for column in schema.ITEM_TEXT_COLUMNS:
         if column in items:
             kind = "token" if column == "year" else "token_seq"
-            listed[f"{column}:{kind}"] = items[column].fillna("").str.replace("\t", " ")
+            text = items[column].fillna("").str.replace("\t", " ")
+            # Genres are tokens of their own there; other texts may hold commas as part of a phrase.
+            listed[f"{column}:{kind}"] = text.str.replace(", ", " ") if column == "genres" else text
     paths = []
     for suffix, columns in ((".inter", inter), (".item", listed)):
         paths.append(folder / f"{name}{suffix}")
