@@ -10,7 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_API: dict[str, str] = {}
+_API = dict.fromkeys(("convert", "load", "embed", "train", "evaluate", "recommender"), "semacdr.api")
 
 
 def __getattr__(name: str) -> Any:

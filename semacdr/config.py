@@ -5,6 +5,7 @@ Precedence, lowest first: a model's defaults, the ``--config`` file, ``key=value
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,10 +52,8 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"the value of {key!r} is not valid YAML ({error})", where=pair) from None
         if isinstance(value, str):  # YAML reads 1e-3 as text
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         parsed[key] = value
     return parsed
 

@@ -36,7 +36,9 @@ class Progress:
     ``done`` units that an earlier, interrupted run finished count for the total but not for the rate.
     """
 
-    def __init__(self, total: int, label: str, unit: str = "items", done: int = 0, every_s: float | None = None) -> None:
+    def __init__(
+        self, total: int, label: str, unit: str = "items", done: int = 0, every_s: float | None = None
+    ) -> None:
         self.total, self.label, self.unit = total, label, unit
         self.start_done = self.done = done
         self.started = self.last = time.monotonic()

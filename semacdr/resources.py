@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semacdr.errors import SemacdrError
+from semacdr.errors import InputError, SemacdrError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -24,3 +24,17 @@ def prompts_folder() -> Path:
 def configs_folder() -> Path:
     """The model and bench configs."""
     return _folder("configs")
+
+
+def find_config(name: Path) -> Path:
+    """A config by path, or by its name in the configs that ship with the package, for example ``demo/SemaCDR.yaml``.
+
+    Raises:
+        InputError: neither exists.
+    """
+    shipped = configs_folder() / name
+    for candidate in (name, shipped):
+        if candidate.is_file():
+            return candidate
+    known = [str(path.relative_to(configs_folder())) for path in configs_folder().rglob("*.yaml")]
+    raise InputError("no such config file", where=str(name), fix=nearest(str(name), known))

@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"python": platform.python_version(), "extras": state, "problems": clashes}, indent=2))
         return 1 if clashes else 0
     print(
-        f"semacdr {installed('semacdr')}, Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.system()}"
+        f"semacdr {installed('semacdr')}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} CPUs, {platform.system()}"
     )
     for extra, packages in state.items():
         missing = [name for name, there in packages.items() if there is None]

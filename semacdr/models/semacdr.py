@@ -269,8 +269,10 @@ class SemaCDR(VectorRecommender):
         return self.items.contrastive_loss(chosen[chosen > 0], c.temperature, c.target_temperature)
 
     def _sequence_loss(self, threads: Tensor, present: Tensor, row: Tensor, rows: int) -> Tensor:
-        """L_seq: NCE of the projected source and target states against the mixed one, at each row's newest target,
-        over the rows where all threads have events."""
+        """L_seq: NCE of the projected source and target states against the mixed one.
+
+        Taken at each row's newest target, over the rows where all threads have events.
+        """
         newest = torch.full((rows,), -1, dtype=torch.long, device=row.device)
         newest = newest.scatter_reduce(0, row, torch.arange(len(row), device=row.device), "amax")
         full = newest[newest >= 0]

@@ -1,0 +1,66 @@
+"""The Python API: the steps of the command as five functions, with the same files and the same guarantees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from semacdr.data.convert import convert as _convert
+from semacdr.data.dataset import Dataset
+from semacdr.embedding.build import build_table, read_profiles
+from semacdr.embedding.encoder import EMBEDDED, SentenceEncoder
+from semacdr.embedding.table import EmbeddingTable
+from semacdr.evaluation.evaluate import evaluate as _evaluate
+from semacdr.run import load_run
+from semacdr.serving.recommender import RunRecommender
+from semacdr.training.trainer import train as _train
+
+PathLike = str | Path
+
+
+def convert(format_name: str, output: PathLike, source: PathLike | None = None) -> Dataset:
+    """Converts raw data of a known format into a data set folder and opens it.
+
+    Args:
+        format_name: for example ``movielens``, ``abxi``, ``amazon``, ``table``; see ``semacdr data list``.
+        output: the folder to write.
+        source: the raw data; may be left out for ``movielens``, which ships with RecBole.
+    """
+    _convert(format_name, None if source is None else Path(source), Path(output))
+    return Dataset.load(output)
+
+
+def load(path: PathLike) -> Dataset:
+    """Opens a data set folder."""
+    return Dataset.load(path)
+
+
+def embed(dataset: Dataset, out: PathLike, profiles: PathLike | None = None, encoder: str = EMBEDDED) -> EmbeddingTable:
+    """Text vectors of the items, one table a view; an existing table of the same inputs is reused.
+
+    Args:
+        dataset: the data.
+        out: the table's folder.
+        profiles: a file from ``semacdr profile export``; without it, content is the only view.
+        encoder: a local sentence-transformers folder or hub name; the small embedded one by default.
+    """
+    found = None if profiles is None else read_profiles(Path(profiles))
+    build_table(dataset, SentenceEncoder(encoder), Path(out), found)
+    return EmbeddingTable.load(out)
+
+
+def train(model: str, dataset: Dataset, out: PathLike, table: EmbeddingTable | None = None, **settings: Any) -> Path:
+    """Trains a model by name into a run folder and returns the folder; the same call again resumes or reuses it."""
+    return _train(model, dataset.path, out, None if table is None else table.path, settings)
+
+
+def evaluate(run: PathLike, protocol: str = "full", on: str = "test") -> dict[str, dict[str, float]]:
+    """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first."""
+    loaded = load_run(run)
+    side = "test" if on == "test" else "valid"
+    return _evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=side).metrics
+
+
+def recommender(run: PathLike) -> RunRecommender:
+    """Opens a finished run for recommendations."""
+    return RunRecommender.load(run)
