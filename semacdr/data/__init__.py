@@ -1,0 +1,1 @@
+"""Data sets: readers of published formats, the data set folder, splits and batches."""

@@ -94,13 +94,17 @@ class TrainBatches:
     """Training batches of whole sequences, every position a target, rows of like length together.
 
     An epoch's order depends on the seed and the epoch alone, so that a resumed run sees what an unbroken one would.
-    Sequences with fewer than two events are left out. A longer sequence than ``max_seq_len + 1`` is cut into windows
-    that overlap by nothing in their targets: the newest window is full, the oldest takes the rest.
+    Sequences with fewer than two events are left out, and so are windows that teach nothing. A longer sequence than
+    ``max_seq_len + 1`` is cut into windows that overlap by nothing in their targets: the newest window is full, the
+    oldest takes the rest.
     """
 
     def __init__(self, train: TrainSequences, batch_size: int, max_seq_len: int, seed: int) -> None:
         self.train, self.batch_size, self.max_seq_len, self.seed = train, batch_size, max_seq_len, seed
-        self.start, self.stop, self.opens = _windows(train.start, train.stop, max_seq_len)
+        start, stop, opens = _windows(train.start, train.stop, max_seq_len)
+        targets_before = np.r_[0, np.cumsum(train.is_target)]
+        teaches = targets_before[stop] > targets_before[np.where(opens, start, start + 1)]
+        self.start, self.stop, self.opens = start[teaches], stop[teaches], opens[teaches]
 
     def __len__(self) -> int:
         return -(-len(self.start) // self.batch_size)

@@ -157,7 +157,8 @@ class Dataset:
         index = pd.Index(item_ids[1:])
         event_items = (index.get_indexer(events[schema.ITEM_ID].to_numpy(dtype=object)) + 1).astype(np.int32)
         if (event_items == 0).any() or (item_domain[1:] < 0).any():
-            raise InputError("an event or a domain names an unknown item", where=str(path), fix="convert the data again")
+            wrong = "an event or a domain names an unknown item"
+            raise InputError(wrong, where=str(path), fix="convert the data again")
         user_codes, user_ids = pd.factorize(events[schema.USER_ID].to_numpy(dtype=object))
         if (np.diff(user_codes) < 0).any():
             raise InputError("events are not grouped by user", where=str(path), fix="convert the data again")
@@ -174,7 +175,7 @@ class Dataset:
             offsets=offsets,
             items=event_items,
             timestamps=timestamps,
-            targets=_read_targets(path, user_ids, index),
+            targets=_read_targets(path, user_ids, index, np.diff(offsets)),
         )
 
     def known_item(self, item_id: str) -> int:
@@ -194,18 +195,17 @@ class Dataset:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
 
-def _read_targets(path: Path, user_ids: StrArray, items: pd.Index[Any]) -> PublishedTargets | None:
+def _read_targets(path: Path, user_ids: StrArray, items: pd.Index[Any], length: Int64Array) -> PublishedTargets | None:
     if not (path / schema.TARGETS).is_file():
         return None
     frame = pd.read_parquet(path / schema.TARGETS)
-    user = pd.Index(user_ids).get_indexer(frame[schema.USER_ID].to_numpy(dtype=object)).astype(np.int32)
-    item = (items.get_indexer(frame[schema.ITEM_ID].to_numpy(dtype=object)) + 1).astype(np.int32)
+    user = pd.Index(user_ids).get_indexer(pd.Index(frame[schema.USER_ID])).astype(np.int32)
+    item = (items.get_indexer(pd.Index(frame[schema.ITEM_ID])) + 1).astype(np.int32)
     unknown: BoolArray = (user < 0) | (item == 0)
     if unknown.any():
         raise InputError(f"{int(unknown.sum())} targets name an unknown user or item", where=str(path / schema.TARGETS))
-    return PublishedTargets(
-        split=frame[schema.SPLIT].to_numpy(dtype=object),
-        user=user,
-        item=item,
-        position=frame[schema.POSITION].to_numpy(dtype=np.int32),
-    )
+    position = frame[schema.POSITION].to_numpy(dtype=np.int32)
+    outside = (position < 0) | (position > length[user])
+    if outside.any():
+        raise InputError(f"{int(outside.sum())} targets stand behind their history", where=str(path / schema.TARGETS))
+    return PublishedTargets(split=frame[schema.SPLIT].to_numpy(dtype=object), user=user, item=item, position=position)

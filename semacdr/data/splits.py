@@ -21,8 +21,9 @@ MIN_EVENTS = 3  # a user with fewer has no history left to test on: all its even
 
 @dataclass(frozen=True)
 class Examples:
-    """Held-out (history, target) pairs. History ``t`` is ``items[start[t]:stop[t]]``, never empty of meaning: it may
-    have no event at all, and then the user is unknown to the model."""
+    """Held-out (history, target) pairs. History ``t`` is ``items[start[t]:stop[t]]``, oldest first: it may
+    have no event at all, and then the user is unknown to the model.
+    """
 
     items: Int32Array  # shared buffer
     start: Int64Array  # (T,)
@@ -48,7 +49,8 @@ class Examples:
 @dataclass(frozen=True)
 class TrainSequences:
     """Training sequences. Sequence ``s`` is ``items[start[s]:stop[s]]``; an event is predicted from those before it
-    where ``is_target`` says so, which keeps an event that stands in two sequences from being learned twice."""
+    where ``is_target`` says so, which keeps an event that stands in two sequences from being learned twice.
+    """
 
     items: Int32Array  # shared buffer
     is_target: BoolArray  # as long as ``items``
@@ -184,34 +186,22 @@ def _leave_one_out_per_domain(dataset: Dataset) -> Split:
     long = sizes >= MIN_EVENTS
     kept = np.where(long, sizes - 2, sizes)  # training events of each (user, domain)
 
-    pieces: list[Int32Array] = []
-    flags: list[BoolArray] = []
-    view_start, view_stop, view_user, view_group, foreign_length = [], [], [], [], []
-    at = 0
-    for view in np.flatnonzero(sizes):
-        user, domain = divmod(int(view), count_domains)
-        others = [
-            dataset.items[begins[g] : begins[g] + kept[g]]
-            for g in range(user * count_domains, (user + 1) * count_domains)
-            if g != view
-        ]
-        foreign = np.concatenate(others) if others else np.zeros(0, np.int32)
-        own = dataset.items[begins[view] : ends[view]]
-        pieces += [foreign, own]
-        flags += [np.zeros(len(foreign), np.bool_), np.ones(len(own), np.bool_)]
-        view_start.append(at)
-        view_stop.append(at + len(foreign) + int(kept[view]))
-        view_user.append(user)
-        view_group.append(int(view))
-        foreign_length.append(len(foreign))
-        at += len(foreign) + len(own)
-
-    items = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
-    is_target = np.concatenate(flags) if flags else np.zeros(0, np.bool_)
-    start, stop = np.array(view_start, np.int64), np.array(view_stop, np.int64)
-    users = np.array(view_user, np.int32)
-    train = TrainSequences(items, is_target, start, stop, users)
-    tested = long[np.array(view_group, np.int64)]
+    # A row a view, a column a segment: the user's other domains in order, cut to their training events, then its own.
+    views = np.flatnonzero(sizes)
+    users = (views // count_domains).astype(np.int32)
+    segments = users[:, None].astype(np.int64) * count_domains + np.arange(count_domains)
+    own = segments == views[:, None]
+    order = np.argsort(own, axis=1, kind="stable")
+    segments, own = np.take_along_axis(segments, order, axis=1), np.take_along_axis(own, order, axis=1)
+    lengths = np.where(own, sizes[segments], kept[segments])
+    flat = lengths.ravel()
+    before = np.cumsum(flat) - flat
+    source = np.repeat(begins[segments].ravel() - before, flat) + np.arange(int(flat.sum()))
+    items = dataset.items[source]
+    start = before.reshape(segments.shape)[:, 0]
+    stop = start + lengths.sum(axis=1) - sizes[views] + kept[views]
+    train = TrainSequences(items, np.repeat(own.ravel(), flat), start, stop, users)
+    tested = long[views]
 
     def held_out(ahead: int) -> Examples:
         target_at = stop[tested] + ahead
