@@ -7,10 +7,12 @@ from typing import Any
 
 from semacdr.data.convert import convert as _convert
 from semacdr.data.dataset import Dataset
+from semacdr.data.schema import SplitName
 from semacdr.embedding.build import build_table, read_profiles
-from semacdr.embedding.encoder import EMBEDDED, SentenceEncoder
+from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.evaluation.evaluate import evaluate as _evaluate
+from semacdr.local_models import EMBEDDED
 from semacdr.run import load_run
 from semacdr.serving.recommender import RunRecommender
 from semacdr.training.trainer import train as _train
@@ -54,11 +56,10 @@ def train(model: str, dataset: Dataset, out: PathLike, table: EmbeddingTable | N
     return _train(model, dataset.path, out, None if table is None else table.path, settings)
 
 
-def evaluate(run: PathLike, protocol: str = "full", on: str = "test") -> dict[str, dict[str, float]]:
+def evaluate(run: PathLike, protocol: str = "full", on: SplitName = "test") -> dict[str, dict[str, float]]:
     """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first."""
     loaded = load_run(run)
-    side = "test" if on == "test" else "valid"
-    return _evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=side).metrics
+    return _evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=on).metrics
 
 
 def recommender(run: PathLike) -> RunRecommender:

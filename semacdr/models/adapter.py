@@ -59,6 +59,10 @@ class ItemEncoder(nn.Module):
         domain_weights: adapters of the views that are not shared have weights for each domain.
     """
 
+    item_domain: Tensor
+    log_count: Tensor
+    trained: Tensor
+
     def __init__(
         self,
         catalogue: Catalogue,

@@ -44,6 +44,7 @@ class Recommender(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     trained_by_gradient: ClassVar[bool] = True
     reads_text: ClassVar[bool] = False
+    item_domain: Tensor  # (N+1,), -1 for padding
 
     def __init__(self, config: Settings, catalogue: Catalogue, text: TextTables | None = None) -> None:
         super().__init__()

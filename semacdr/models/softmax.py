@@ -27,6 +27,9 @@ class CandidateSoftmax(nn.Module):
             proportion to the training count to the power 0.75 and corrected by logQ.
     """
 
+    group: Tensor
+    weight: Tensor
+
     def __init__(self, catalogue: Catalogue, scope: Scope, num_negatives: int) -> None:
         super().__init__()
         self.num_negatives = num_negatives

@@ -13,8 +13,9 @@ import torch
 
 from semacdr.data.batches import Batch, history_batch
 from semacdr.data.schema import TITLE, Int32Array
-from semacdr.embedding.encoder import EMBEDDED, SentenceEncoder
+from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.errors import InputError
+from semacdr.local_models import EMBEDDED
 from semacdr.models.base import VectorRecommender
 from semacdr.models.semacdr import SemaCDR
 from semacdr.run import LoadedRun, load_run

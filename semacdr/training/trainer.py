@@ -157,7 +157,7 @@ class Trainer:
                 fix="lower learning_rate or clip_norm, or train with precision=fp32",
             )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimiser.step()
         return value

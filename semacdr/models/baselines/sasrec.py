@@ -43,6 +43,7 @@ class SASRec(VectorRecommender):
     """The id-based causal transformer."""
 
     Config = SASRecConfig
+    trained: Tensor
 
     def __init__(self, config: SASRecConfig, catalogue: Catalogue, text: TextTables | None = None) -> None:
         super().__init__(config, catalogue, text)
