@@ -6,6 +6,7 @@ changes the last bits and now and then a word, which is why batches are planned 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -78,7 +79,7 @@ class TransformersEngine:
         answers = [Answer("", "refused", len(tokens)) for tokens in ids]
         if not fit:
             return answers
-        batch = tokenizer.pad({"input_ids": [ids[row] for row in fit]}, return_tensors="pt").to(model.device)
+        batch = _shared_first([ids[row] for row in fit], model, tokenizer.pad_token_id)
         width = batch["input_ids"].shape[1]
         banned = BannedWords(tokenizer, [requests[row].banned for row in fit], width)
         ends = AnswerEnds(tokenizer, width, sampling.stop, sampling.max_sentences, _CLOSERS)
@@ -117,6 +118,35 @@ class TransformersEngine:
         end = find_end(text, sampling.stop, sampling.max_sentences)
         finished = stopped is not None or end is not None
         return Answer(text[:end], "stop" if finished else "length", prompt_tokens, len(tokens))
+
+
+def _shared_first(ids: list[list[int]], model: Any, pad: int) -> dict[str, Any]:
+    """The batch as generate() takes it: what all prompts share first, computed once, then padding, then what differs.
+
+    Instructions and examples are most of a prompt; their keys and values are computed for one row and repeated.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    shared = len(os.path.commonprefix(ids)) if len(ids) > 1 else 0
+    shared = min(shared, min(map(len, ids)) - 1)  # every row has a token of its own to go on from
+    longest = max(map(len, ids))
+    rows, mask = [], []
+    for tokens in ids:
+        gap = longest - len(tokens)
+        rows.append(tokens[:shared] + [pad] * gap + tokens[shared:])
+        mask.append([1] * shared + [0] * gap + [1] * (len(tokens) - shared))
+    batch = {
+        "input_ids": torch.tensor(rows, device=model.device),
+        "attention_mask": torch.tensor(mask, device=model.device),
+    }
+    if shared:
+        cache = DynamicCache(config=model.config)
+        with torch.inference_mode():
+            model(batch["input_ids"][:1, :shared], past_key_values=cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(ids))
+        batch["past_key_values"] = cache
+    return batch
 
 
 def _end_tokens(tokenizer: Any, model: Any) -> list[int]:
