@@ -1,8 +1,8 @@
 """Profiles of items: the plan, the batches, the retries.
 
 The plan is made from the full list in a fixed order, and what the store has already is left out. Batches are cut from
-what remains, in order, and kept one transaction each. After a kill exactly the batches that had not ended remain, cut as
-before, so that every answer equals that of an unbroken run, although what else is in a batch changes an answer.
+what remains, in order, and kept one transaction each. After a kill exactly the batches that had not ended remain, cut
+as before, so that every answer equals that of an unbroken run, although what else is in a batch changes an answer.
 """
 
 from __future__ import annotations
@@ -36,8 +36,16 @@ class Planned:
 
 @dataclass
 class ViewCounts:
-    """What a run did in one view. ``generated`` counts answers that the engine gave, ``retried`` those of them that were
-    second or later attempts; ``cached`` counts items whose outcome needed no call."""
+    """What a run did in one view.
+
+    Attributes:
+        items: of the catalogue; ``no_text`` of them have nothing to ask about, ``planned`` have.
+        distinct: different questions among the planned items.
+        cached: items whose outcome needed no call.
+        generated: answers that the engine gave; ``retried`` of them at a second or later attempt.
+        valid: items with a valid profile; ``invalid`` failed at every attempt, ``missing`` are not in the record.
+        prompt_tokens: of the generated answers, as ``tokens`` is.
+    """
 
     items: int = 0
     no_text: int = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_STOPWORDS = frozenset(
+_FUNCTION_WORDS = (
     "about after all and any are but can did for from get had has have her here him his how into its let more new not "
     "now off one our out over she some than that the their them then there they this too two under upon was way were "
-    "what when where which who why will with you your pack set count ounce inch size".split()
+    "what when where which who why will with you your pack set count ounce inch size"
 )
+_STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def words(text: str) -> list[str]:

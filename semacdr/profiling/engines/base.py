@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 from semacdr.files import fingerprint
 
 Finish = Literal["stop", "length", "missing", "refused"]
-"""``stop``: the model or a stop rule ended the answer; ``length``: cut at ``max_new_tokens``; ``missing``: a record does
-not hold it; ``refused``: the prompt is longer than the model reads."""
+"""``stop``: the model or a stop rule ended the answer; ``length``: cut at ``max_new_tokens``; ``missing``: not in the
+record that is replayed; ``refused``: the prompt is longer than the model reads."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ changes the last bits and now and then a word, which is why batches are planned 
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -128,8 +128,10 @@ def _shared_first(ids: list[list[int]], model: Any, pad: int) -> dict[str, Any]:
     import torch
     from transformers import DynamicCache
 
-    shared = len(os.path.commonprefix(ids)) if len(ids) > 1 else 0
-    shared = min(shared, min(map(len, ids)) - 1)  # every row has a token of its own to go on from
+    first, last = min(ids), max(ids)  # what these two share, in the order of lists, all share
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last))
+    # Every row keeps a token of its own to go on from; one row alone has nothing to share.
+    shared = min(sum(1 for _ in alike), min(map(len, ids)) - 1) if len(ids) > 1 else 0
     longest = max(map(len, ids))
     rows, mask = [], []
     for tokens in ids:

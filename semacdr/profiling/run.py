@@ -1,0 +1,147 @@
+"""A profiling run over the views of a data set, and what can be read back from its store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from semacdr.data.dataset import Dataset
+from semacdr.data.item_text import item_fields
+from semacdr.errors import InputError
+from semacdr.files import write_atomic
+from semacdr.profiling.engines.base import Engine, ModelIdentity, Request, Sampling, answer_key
+from semacdr.profiling.items import ItemProfiler, ViewCounts, attempt_of, plan_view
+from semacdr.profiling.prompts import Prompt, Vocabulary
+from semacdr.profiling.recorded import Record
+from semacdr.profiling.store import AnswerStore
+from semacdr.progress import say
+
+LOW_SHARE = 0.5
+_COUNTS = ("planned", "no_text", "cached", "generated", "retried", "valid", "invalid", "missing")
+_SUMMED = (*_COUNTS, "prompt_tokens", "tokens", "seconds", "cpu_seconds")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a profiling run goes about it; see :class:`~semacdr.profiling.items.ItemProfiler`."""
+
+    limit: int | None = None
+    batch_size: int = 32
+    attempts: int = 3
+    kind: str | None = None
+    dry_run: bool = False
+
+
+def profile_items(
+    dataset: Dataset,
+    engine: Engine,
+    store: AnswerStore,
+    prompts: Sequence[Prompt],
+    vocabulary: Vocabulary,
+    options: RunOptions,
+) -> dict[str, Any]:
+    """Profiles the items of a data set in every view and returns the counts, summed and by view.
+
+    Raises:
+        SemacdrError: the engine cannot run, or the store cannot be written. What was finished is kept.
+    """
+    profiler = ItemProfiler(engine, store, dataset.name, options.batch_size, options.attempts)
+    views: dict[str, dict[str, Any]] = {}
+    for prompt in prompts:
+        planned, no_text = plan_view(dataset, prompt, vocabulary, options.kind, options.limit)
+        if options.dry_run:
+            counts = ViewCounts(len(planned) + no_text, no_text, len(planned), len({item.request for item in planned}))
+            calls = profiler.pending(prompt, planned)
+            views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "to_generate": calls}
+            continue
+        counts = profiler.run(prompt, planned, no_text)
+        views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
+        if counts.planned and counts.valid_share < LOW_SHARE:
+            say(f"{prompt.view}: only {counts.valid_share:.0%} of the profiles are valid; see: semacdr profile status")
+    total: dict[str, Any] = {name: round(sum(view[name] for view in views.values()), 3) for name in _SUMMED}
+    if options.dry_run:
+        total["to_generate"] = sum(view["to_generate"] for view in views.values())
+    identity = engine.identity
+    return {
+        "dataset": dataset.name,
+        "engine": engine.name,
+        "model": identity.model,
+        "revision": identity.revision,
+        "dry_run": options.dry_run,
+        **total,
+        "views": views,
+    }
+
+
+def compare_with_record(store: AnswerStore, record: Record) -> dict[str, int]:
+    """How many of a store's answers a record has under the same key, and how many of those are equal.
+
+    An answer can differ under the same key: in bfloat16 what else was in its batch changes the last bits.
+    """
+    both = [(answer, record.answers[key]) for key, answer in store.all_answers() if key in record.answers]
+    return {"compared": len(both), "equal": sum(mine.text == other.text for mine, other in both)}
+
+
+def export_profiles(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str, int]:
+    """Writes the valid profiles of a data set's items as parquet (item_id, view, text), in catalogue order.
+
+    Returns:
+        view -> number of profiles.
+
+    Raises:
+        InputError: the store has no valid profile of this data set.
+    """
+    frame = pd.DataFrame(store.valid_profiles(dataset.name), columns=["item_id", "view", "text"])
+    frame = frame[frame["item_id"].isin(dataset.item_index)]
+    if frame.empty:
+        raise InputError(
+            f"no valid profile of data set {dataset.name!r}", where=str(store.path), fix="semacdr profile items first"
+        )
+    place = frame["item_id"].map(dataset.item_index)
+    views = frame["view"].drop_duplicates().tolist()
+    order = frame.assign(view_place=frame["view"].map(views.index), place=place).sort_values(["view_place", "place"])
+    ordered = frame.loc[order.index].reset_index(drop=True)
+    write_atomic(out, lambda temporary: ordered.to_parquet(temporary, index=False))
+    return {view: int((ordered["view"] == view).sum()) for view in views}
+
+
+def show_item(
+    dataset: Dataset,
+    store: AnswerStore,
+    prompts: Sequence[Prompt],
+    vocabulary: Vocabulary,
+    item_id: str,
+    kind: str | None = None,
+) -> list[dict[str, Any]]:
+    """Everything about one item's profiles: prompt, answer, parse, keys, and whether the prompt is still the one asked.
+
+    The store keeps no prompts; they are rendered again, and the key tells whether they changed since.
+
+    Raises:
+        InputError: no such item, or nothing about it in the store.
+    """
+    index = dataset.known_item(item_id)
+    shown = store.item_profiles(dataset.name, item_id)
+    if not shown:
+        raise InputError(f"nothing about item {item_id!r} in this store", where=str(store.path))
+    row = {str(name): value for name, value in dataset.item_frame().iloc[index - 1].items()}
+    of = vocabulary.kind(dataset.domains[dataset.item_domain[index]], kind)
+    by_view = {prompt.view: prompt for prompt in prompts}
+    for entry in shown:
+        prompt = by_view.get(entry["view"])
+        if prompt is None:
+            continue
+        request, sampling = attempt_of(prompt, prompt.request(item_fields(row), of), entry["attempt"] or 0)
+        entry["messages"] = [asdict(message) for message in request.messages]
+        entry["prefix"] = request.prefix
+        entry["banned"] = list(request.banned)
+        entry["prompt_unchanged"] = entry["answer_key"] == _key_as_kept(request, sampling, entry)
+    return shown
+
+
+def _key_as_kept(request: Request, sampling: Sampling, entry: dict[str, Any]) -> str:
+    return answer_key(request, ModelIdentity(entry["model"], entry["revision"]), sampling)
