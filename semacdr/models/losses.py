@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 21
-"""Logits held at once by :func:`linear_cross_entropy`: 8 MiB in float32, within a CPU's last-level cache."""
+CHUNK_ELEMENTS = 1 << 22
+"""Logits held at once by :func:`linear_cross_entropy`: 16 MiB in float32, within a CPU's last-level cache."""
+BLOCK_COLUMNS = 1_024
+"""Columns of logits that one matrix product writes on a CPU; longer rows cost it up to a third of its speed."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -24,6 +26,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         P, N = len(states), len(candidates)
         need_gradient = states.requires_grad or candidates.requires_grad
         rows = max(1, CHUNK_ELEMENTS // max(N, 1))
+        columns = BLOCK_COLUMNS if states.device.type == "cpu" else max(N, 1)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         state_grad = torch.empty_like(states) if need_gradient else None
         candidate_grad = torch.zeros(candidates.shape, dtype=torch.float32, device=candidates.device)
@@ -32,7 +35,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for first in range(0, P, rows):
             chunk, wanted = states[first : first + rows], target[first : first + rows, None]
             logits, probability = logit_buffer[: len(chunk)], probability_buffer[: len(chunk)]
-            torch.mm(chunk, candidates.T, out=logits)
+            for left in range(0, N, columns):
+                torch.mm(chunk, candidates[left : left + columns].T, out=logits[:, left : left + columns])
             if log_weight is not None:
                 logits += log_weight
             # One fused softmax is three times faster here than max, exp and sum apart; the log of the denominator
