@@ -113,6 +113,8 @@ def _load(
 ) -> pd.DataFrame:
     """One file under our column names; without an item list the events' own item columns come along."""
     frame = _read_file(path, report)
+    if not len(frame):
+        report.refuse(path)
     if not items_listed:
         names = {**ITEM_NAMES, **names}
     by_lower = {str(column).lower(): column for column in frame if column not in ORIGIN}

@@ -30,23 +30,32 @@ def byte_chunks(path: Path, report: BadRows, size: int = CHUNK_BYTES) -> Iterato
     Raises:
         InputError: no such file.
     """
-    rest = b""
+    pieces: list[bytes] = []
+    held = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as handle:
-            while piece := handle.read(size):
-                cut = piece.rfind(b"\n") + 1
-                if cut:
-                    yield rest + piece[:cut]
-                    rest = piece[cut:]
-                else:
-                    rest += piece
+            # read1 hands over what was unpacked before a break; read would lose it.
+            while piece := handle.read1(1 << 20):
+                pieces.append(piece)
+                held += len(piece)
+                if held >= size and b"\n" in piece:
+                    whole, pieces = _whole_lines(pieces)
+                    held = sum(map(len, pieces))
+                    yield whole
     except FileNotFoundError:
         raise InputError("no such file", where=str(path)) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         report.add(CUT_OFF, path, None, str(error))
-        return  # what stands after the last line end is part of a line
-    if rest:
-        yield rest
+        pieces = [_whole_lines(pieces)[0]]  # what stands after the last line end is part of a line
+    if any(pieces):
+        yield b"".join(pieces)
+
+
+def _whole_lines(pieces: list[bytes]) -> tuple[bytes, list[bytes]]:
+    """The pieces up to their last line end, and the rest."""
+    data = b"".join(pieces)
+    cut = data.rfind(b"\n") + 1
+    return data[:cut], [data[cut:]]
 
 
 def _decode(data: bytes, path: Path, first_line: int, report: BadRows, encoding: str) -> tuple[list[str], Int64Array]:
@@ -90,33 +99,43 @@ def read_delimited(path: Path, delimiter: str, report: BadRows) -> pd.DataFrame:
     Where they do, ``line`` counts records. Rows of another width than the header are reported.
     """
     lines: list[str] = []
+    parts: list[Int64Array] = []
     first, chunk = 1, b"\n"
     for chunk in byte_chunks(path, report):
-        lines += _decode(chunk, path, first, report, "utf-8")[0]
+        texts, at = _decode(chunk, path, first, report, "utf-8")
+        lines += texts[:-1] if chunk.endswith(b"\n") else texts
+        parts.append(at[:-1] if chunk.endswith(b"\n") else at)
         first += chunk.count(b"\n")
-    whole = "\n".join(lines)
-    data = whole.encode()
-    records = whole.count("\n") + (not whole.endswith("\n"))
+    number = np.concatenate([*parts, np.zeros(0, np.int64)])
+    quoted = any('"' in line for line in lines)
+    if not quoted:  # a blank line is no record, so that record k is line number[k - 1]
+        filled = [at for at, line in enumerate(lines) if line.strip()]
+        lines, number = [lines[at] for at in filled], number[filled]
+    else:
+        number = np.arange(1, len(lines) + 1)
+    unterminated = not chunk.endswith(b"\n")
+    faulty: list[int] = []
 
     def refuse(row: pacsv.InvalidRow) -> str:
-        kind = CUT_OFF if row.number == records and not chunk.endswith(b"\n") else NOT_PARSED
-        report.add(kind, path, row.number, f"{row.actual_columns} fields instead of {row.expected_columns}: {row.text}")
+        kind = CUT_OFF if row.number == len(lines) and unterminated else NOT_PARSED
+        wrong = f"{row.actual_columns} fields instead of {row.expected_columns}: {row.text}"
+        report.add(kind, path, int(number[row.number - 1]), wrong)
         faulty.append(row.number)
         return "skip"
 
-    faulty: list[int] = []
-    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in whole, invalid_row_handler=refuse)
+    data = "".join(f"{line}\n" for line in lines).encode()
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted, invalid_row_handler=refuse)
     read = pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, len(data) + 1))
     try:
         names = pacsv.read_csv(pa.BufferReader(data[: data.find(b"\n") + 1]), parse_options=parse).schema.names
         as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
         frame = pacsv.read_csv(pa.BufferReader(data), read, parse, as_text).to_pandas()
     except pa.ArrowInvalid as error:
+        report.refuse(path)
         raise InputError(f"not a delimited table ({error})", where=str(path)) from None
-    numbers = np.setdiff1d(np.arange(2, len(frame) + len(faulty) + 2), faulty)
-    cut = np.zeros(len(frame), np.bool_)
-    cut[-1:] = not chunk.endswith(b"\n") and records not in faulty
-    where: dict[str, Any] = {FILE: str(path), LINE: numbers, CUT: cut}
+    records = np.setdiff1d(np.arange(2, len(frame) + len(faulty) + 2), faulty)
+    cut = unterminated & (records == len(lines))
+    where: dict[str, Any] = {FILE: str(path), LINE: number[records - 1], CUT: cut}
     return frame.assign(**where)
 
 
@@ -219,11 +238,12 @@ def _arrow_frame(chunk: bytes, columns: pa.Schema | None) -> pd.DataFrame | None
             explicit_schema=columns, unexpected_field_behavior="infer" if columns is None else "ignore"
         )
         table = pajson.read_json(pa.BufferReader(chunk), options, parse)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        frame = table.to_pandas(integer_object_nulls=True)
+    except pa.ArrowException:  # faults, wrong encoding included, are located line by line
         return None
     if table.num_rows != lines or any(pa.types.is_timestamp(field.type) for field in table.schema):
         return None  # blank lines shift the line numbers; date-like texts would come back reformatted
-    return table.to_pandas(integer_object_nulls=True)
+    return frame
 
 
 def _slow_frame(
