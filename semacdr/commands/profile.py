@@ -129,6 +129,7 @@ def _items(args: argparse.Namespace) -> None:
         raise InputError("--store FILE is needed", fix="--store FILE, or --no-cache to keep nothing")
     dataset = Dataset.load(args.dataset)
     prompts, vocabulary = load_prompts(args.prompts), Vocabulary.load(args.vocabulary)
+    vocabulary.check_kind(args.kind)
     record = read_record(find_record(args.compare)) if args.compare else None
     engine = make_engine(args.engine, args.model)
     options = RunOptions(args.limit, args.batch_size, args.attempts, args.kind, args.dry_run)

@@ -90,6 +90,11 @@ class Vocabulary:
         except (OSError, yaml.YAMLError) as error:
             raise InputError(f"cannot read the vocabulary ({error})", where=str(path)) from None
 
+    def check_kind(self, name: str | None) -> None:
+        """Raises an :class:`InputError` with the nearest name for a kind that is not listed; ``None`` is fine."""
+        if name is not None and name not in {*self.kinds, DEFAULT_KIND}:
+            raise InputError(f"no kind {name!r} in the vocabulary", fix=nearest(name, [*self.kinds, DEFAULT_KIND]))
+
     def kind(self, domain: str, name: str | None = None) -> Kind:
         """The kind of the items of a domain; ``name`` overrules what the domain's name says.
 
@@ -97,8 +102,7 @@ class Vocabulary:
             InputError: no kind of that name.
         """
         plain = domain.lower().replace("_", " ").strip()
-        if name is not None and name not in {*self.kinds, DEFAULT_KIND}:
-            raise InputError(f"no kind {name!r} in the vocabulary", fix=nearest(name, [*self.kinds, DEFAULT_KIND]))
+        self.check_kind(name)
         found = name or next((kind for kind, entry in self.kinds.items() if plain in entry["domains"]), DEFAULT_KIND)
         own = {singular(word) for word in words(plain) if len(word) > 2 and word != "and"}
         listed = self.kinds[found]["words"] if found in self.kinds else []
@@ -116,8 +120,8 @@ class Forbidden:
 class Prompt:
     """A loaded template."""
 
-    def __init__(self, path: Path, front: FrontMatter, template: str, source: str) -> None:
-        self.path, self.front, self.source = path, front, source
+    def __init__(self, path: Path, front: FrontMatter, template: str) -> None:
+        self.path, self.front = path, front
         environment = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=False, autoescape=False)
         try:
             self._template = environment.from_string(template.strip())
@@ -195,8 +199,8 @@ def load_prompt(path: Path) -> Prompt:
     """Reads one template file.
 
     Raises:
-        InputError: no such file, no front matter, an unknown key in it, or an example that does not start as the prefix
-            says.
+        InputError: no such file, no front matter, an unknown key in it, an example that does not start as the prefix
+            says, or a placeholder that nothing fills.
     """
     try:
         source = path.read_text(encoding="utf-8")
@@ -218,7 +222,9 @@ def load_prompt(path: Path) -> Prompt:
             answer = json.dumps({"description": example.description}, ensure_ascii=False)
             if not answer.startswith(front.prefix):
                 raise InputError(f"an example does not start with the prefix {front.prefix!r}", where=str(path))
-    return Prompt(path, front, parts[2], source)
+    prompt = Prompt(path, front, parts[2])
+    prompt.request({"title": "any"}, Kind(DEFAULT_KIND, ()))  # a placeholder that nothing fills fails here, not later
+    return prompt
 
 
 def load_prompts(chosen: list[Path] | None = None) -> list[Prompt]:

@@ -104,6 +104,8 @@ class AnswerStore:
     def _guard(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.IntegrityError:  # a row that we must not write: a fault of ours, not of the file
+            raise
         except sqlite3.OperationalError as error:
             raise SemacdrError(f"the store cannot be used ({error})", where=str(self.path)) from None
         except sqlite3.DatabaseError as error:
@@ -165,7 +167,7 @@ class AnswerStore:
             for key, o, a in rows
         ]
         with self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", values)
+            self._db.executemany("INSERT INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
 
     def parses(self, keys: Sequence[str]) -> dict[str, Parse]:
         """The kept parses among the given keys."""
@@ -178,7 +180,7 @@ class AnswerStore:
         """Keeps parses: (key, answer key, parser version, parse)."""
         values = [(key, answer, parser, parse.kind, parse.text) for key, answer, parser, parse in rows]
         with self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO parses VALUES (?,?,?,?,?)", values)
+            self._db.executemany("INSERT INTO parses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING", values)
 
     def set_profiles(
         self, dataset: str, view: str, prompt: str, model: str, revision: str, rows: Iterable[ProfileRow]
