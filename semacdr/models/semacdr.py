@@ -257,7 +257,7 @@ class SemaCDR(VectorRecommender):
             total = total + self.settings.item_loss_weight * item
             parts["item"] = float(item.detach())
         if self._has_sequence_loss:
-            sequence = self._sequence_loss(threads, present, row, len(batch.items))
+            sequence = self._sequence_loss(threads, present, row, column, len(batch.items))
             total = total + self.settings.sequence_loss_weight * sequence
             parts["sequence"] = float(sequence.detach())
         return Loss(total, parts)
@@ -268,13 +268,14 @@ class SemaCDR(VectorRecommender):
         c = self.settings
         return self.items.contrastive_loss(chosen[chosen > 0], c.temperature, c.target_temperature)
 
-    def _sequence_loss(self, threads: Tensor, present: Tensor, row: Tensor, rows: int) -> Tensor:
+    def _sequence_loss(self, threads: Tensor, present: Tensor, row: Tensor, column: Tensor, rows: int) -> Tensor:
         """L_seq: NCE of the projected source and target states against the mixed one.
 
         Taken at each row's newest target, over the rows where all threads have events.
         """
         newest = torch.full((rows,), -1, dtype=torch.long, device=row.device)
-        newest = newest.scatter_reduce(0, row, torch.arange(len(row), device=row.device), "amax")
+        inside = (column >= 0).nonzero().squeeze(1)  # not the empty histories; rows in order, columns ascending
+        newest = newest.scatter_reduce(0, row[inside], inside, "amax")
         full = newest[newest >= 0]
         full = full[present[full].all(1)]
         if len(full) < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from tests.models.conformance import GradientConformance, RankingConformance
 
 
@@ -11,7 +13,7 @@ class TestSemaCDR(GradientConformance):
 
 class TestSemaCDRSampledSoftmax(GradientConformance):
     model = "SemaCDR"
-    extra = {"num_negatives": 16}
+    extra: ClassVar[dict[str, Any]] = {"num_negatives": 16}
 
     def test_training_loss_equals_scoring(self) -> None:  # type: ignore[override]
         """Holds for the full softmax only; the sampled one is checked in test_losses."""

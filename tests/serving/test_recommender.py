@@ -1,0 +1,99 @@
+"""Recommendations: what is excluded, what is refused, what a new item needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from semacdr.cli import main
+from semacdr.data.dataset import Dataset
+from semacdr.embedding.build import build_table
+from semacdr.embedding.encoder import SentenceEncoder
+from semacdr.errors import InputError
+from semacdr.serving.recommender import RunRecommender
+from semacdr.training.trainer import train
+from tests.planted import write_planted
+
+SMALL = {"embedding_dim": 32, "ffn_dim": 32, "num_layers": 1, "epochs": 3, "batch_size": 32, "learning_rate": 5e-3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    dataset = write_planted(folder / "data")
+    build_table(dataset, SentenceEncoder(), folder / "table")
+    train("SemaCDR", folder / "data", folder / "semacdr", folder / "table", {**SMALL, "adapter_dim": 32})
+    train("SASRec", folder / "data", folder / "sasrec", None, SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recommender(folder: Path) -> RunRecommender:
+    return RunRecommender.load(folder / "semacdr")
+
+
+def test_seen_items_and_other_domains_stay_out(recommender: RunRecommender) -> None:
+    history = ["tea1", "pans3", "tea2"]
+    found = recommender.recommend(history, "tea", k=100)
+    assert len(found) == 22
+    assert {item.domain for item in found} == {"tea"}
+    assert not {item.item_id for item in found} & set(history)
+    assert [item.score for item in found] == sorted((item.score for item in found), reverse=True)
+    assert found[0].title == f"tea number {found[0].item_id[3:]}"
+
+
+def test_a_user_is_its_history(recommender: RunRecommender) -> None:
+    dataset: Dataset = recommender.dataset
+    history = [str(dataset.item_ids[item]) for item in dataset.user_items(dataset.known_user("u9"))]
+    assert recommender.recommend(user="u9", target_domain="tea") == recommender.recommend(history, "tea")
+
+
+def test_an_empty_history_is_answered(recommender: RunRecommender) -> None:
+    assert len(recommender.recommend([], "pans", k=3)) == 3
+    assert recommender.thread_weights([], "pans") == {"source": 0.0, "target": 0.0, "mixed": 0.0}
+
+
+def test_a_new_item_gets_the_place_of_its_text(recommender: RunRecommender) -> None:
+    """Text equal to a known untrained item's gives that item's score: both are text alone."""
+    untrained = "tea23"
+    scores = {item.item_id: item.score for item in recommender.recommend(["tea1"], "tea", k=100)}
+    new = recommender.new_item("tea number 23", "tea", ["tea1"])
+    assert new.score == pytest.approx(scores[untrained], abs=1e-4)
+    assert new.candidates == 23
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"history": ["tea99"], "target_domain": "tea"}, "no item 'tea99'"),
+        ({"user": "nobody", "target_domain": "tea"}, "no user 'nobody'"),
+        ({"history": [], "target_domain": "te"}, "no domain 'te'"),
+        ({"history": []}, "no target domain"),
+        ({"target_domain": "tea"}, "either a history or a user"),
+    ],
+)
+def test_refusals(recommender: RunRecommender, arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        recommender.recommend(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_model_of_ids_refuses_a_new_item(folder: Path) -> None:
+    with pytest.raises(InputError, match="scores items by id"):
+        RunRecommender.load(folder / "sasrec").new_item("green tea", "tea", ["tea1"])
+
+
+def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(folder / "semacdr")
+    assert main(["recommend", run, "--history", "tea1,pans2", "--target-domain", "tea", "--k", "3", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert len(answer["items"]) == 3
+    assert set(answer["thread_weights"]) == {"source", "target", "mixed"}
+    assert main(["recommend", run, "--user", "u9"]) == 0
+    printed = capsys.readouterr().out
+    assert "tea number" in printed
+    assert "pans number" in printed
+    assert main(["recommend", run, "--user", "u9", "--target-domain", "tea", "--new-item", "a new tea"]) == 0
+    assert "would stand at place" in capsys.readouterr().out
+    assert main(["recommend", run, "--history", "tea99", "--target-domain", "tea"]) == 2
