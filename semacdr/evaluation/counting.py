@@ -17,8 +17,7 @@ from torch import Tensor
 
 from semacdr.data.schema import BoolArray, Float64Array, FloatArray, Int32Array, Int64Array
 
-PAIRS_AT_ONCE = 8_192  # settled together: 8 MB at D = 128
-PENDING_PAIRS = 262_144  # collected before they are settled
+PAIRS_AT_ONCE = 1_024  # settled together: 1 MB at D = 128
 
 
 def exact_dots(
@@ -108,10 +107,14 @@ class VectorCounter:
         greater = torch.zeros(len(users.zero), dtype=torch.int64, device=users.vectors.device)
         settled = np.zeros((2, len(users.zero)), np.int64)
         settled[1, users.zero] = self.total
-        pending: list[tuple[Tensor, Tensor]] = []
+        # One set of arrays for all blocks: allocated anew, they would fragment the heap to many times their size.
+        widest = max((end - begin for begin, end in self.blocks), default=0)
+        buffers = [users.vectors.new_empty((len(users.zero), widest), dtype=kind) for kind in (None, *[torch.bool] * 2)]
         for begin, end in self.blocks:
-            scores = users.vectors @ self.vectors[begin:end].T  # (B, n)
-            surely, possibly = scores > users.high, scores >= users.low
+            scores, surely, possibly = (buffer[:, : end - begin] for buffer in buffers)  # (B, n)
+            torch.mm(users.vectors, self.vectors[begin:end].T, out=scores)
+            torch.gt(scores, users.high, out=surely)
+            torch.ge(scores, users.low, out=possibly)
             above = _count(surely)
             near = (_count(possibly) - above).nonzero().squeeze(1)
             if begin < self.singles:
@@ -119,21 +122,11 @@ class VectorCounter:
             else:
                 greater += (surely.double() @ self.weights[begin:end]).long()
             if len(near):
-                row, column = (possibly[near] & ~surely[near]).nonzero(as_tuple=True)
-                pending.append((near[row], column + begin))
-                if sum(len(row) for row, _ in pending) >= PENDING_PAIRS:
-                    self._settle(users, pending, settled)
-        self._settle(users, pending, settled)
+                among, place = (possibly[near] & ~surely[near]).nonzero(as_tuple=True)
+                row, column = near[among].cpu().numpy(), place.cpu().numpy() + begin
+                settled += compare(users, self.host, row, self.items[column], self.copies[column])
         settled[0] += greater.cpu().numpy()
         return settled
-
-    def _settle(self, users: Users, pending: list[tuple[Tensor, Tensor]], settled: Int64Array) -> None:
-        """Adds the pending pairs to ``settled``, (2, B): greater and ties."""
-        if pending:
-            row = torch.cat([rows for rows, _ in pending]).cpu().numpy()
-            column = torch.cat([columns for _, columns in pending]).cpu().numpy()
-            pending.clear()
-            settled += compare(users, self.host, row, self.items[column], self.copies[column])
 
 
 def compare(
