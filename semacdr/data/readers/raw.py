@@ -72,8 +72,9 @@ def drop_missing(frame: pd.DataFrame, columns: list[str], report: BadRows) -> pd
                 f"no column {column!r}; there are: {', '.join(str(c) for c in frame if c not in ORIGIN)}",
                 where=str(frame[FILE].iloc[0]) if len(frame) else None,
             )
-        missing = frame[column].isna() | (frame[column].astype(str).str.strip() == "")
-        frame = report.drop(frame, missing, f"{MISSING_FIELD} {column}")
+        codes, values = pd.factorize(frame[column])  # looked at once a value, not once a row
+        blank = np.array([*(not str(value).strip() for value in values), True])
+        frame = report.drop(frame, blank[codes], f"{MISSING_FIELD} {column}")
     return frame
 
 

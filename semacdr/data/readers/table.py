@@ -163,6 +163,8 @@ def _read_file(path: Path, report: BadRows) -> pd.DataFrame:
 
 def _as_text(column: pd.Series[str]) -> pd.Series[str]:
     """Ids as text, null where missing; whole floats (a column of integers with gaps) lose their ``.0``."""
+    if pd.api.types.infer_dtype(column, skipna=True) == "string":
+        return column
     if pd.api.types.is_float_dtype(column) and bool((column.dropna() % 1 == 0).all()):
         column = column.astype("Int64").astype(object)
     return column.astype(object).where(column.notna(), None).map(str, na_action="ignore")
