@@ -21,7 +21,7 @@ from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
 from semacdr.models.base import TextTables
 from semacdr.progress import say
-from semacdr.recbole.settings import DOMAIN_FIELD, EMBEDDINGS, complete, domain_field
+from semacdr.recbole.settings import DOMAIN_FIELD, EMBEDDINGS, WHOLE_SEQUENCES, complete, domain_field
 
 MAX_DOMAINS = 127  # domain indices are int8
 
@@ -32,6 +32,26 @@ class CrossDomainDataset(SequentialDataset):
     def __init__(self, config: Any) -> None:
         complete(config)
         super().__init__(config)
+
+    def build(self) -> list[Any]:
+        """Training, validation and test rows."""
+        train, *held_out = super().build()
+        return [whole_sequences(train) if self.config[WHOLE_SEQUENCES] else train, *held_out]
+
+
+def whole_sequences(train: Any) -> Any:
+    """The training rows that are enough if every event of a row's history, and not only its item, is a target.
+
+    Of each user the newest row and every L-th before it, so that each event is a target in one row. ``every_row`` of
+    the result is the training part as it was.
+    """
+    user = train.inter_feat[train.uid_field].numpy()
+    order = np.argsort(user, kind="stable")
+    stop = np.searchsorted(user[order], user[order], side="right")
+    newest_first = stop - 1 - np.arange(len(order))
+    kept = train.copy(train.inter_feat[order[newest_first % train.max_item_list_len == 0]])
+    kept.every_row = train
+    return kept
 
 
 class Events:
@@ -45,6 +65,7 @@ class Events:
 
     def __init__(self, *parts: Any) -> None:
         """Reads the parts, which are in the order of time: training, validation, test."""
+        parts = tuple(getattr(part, "every_row", part) for part in parts)
         columns = [_columns(part) for part in parts]
         user, target, length = (np.concatenate([column[at] for column in columns]) for at in range(3))
         of = np.concatenate([np.full(len(column[0]), index, np.int64) for index, column in enumerate(columns)])

@@ -45,6 +45,7 @@ class RecboleModel(SequentialRecommender):
         text = text_tables(config, items.item_ids) if cls.reads_text else None
         self.inner = cls(settings, items, text)
         self.domain_known = config[DOMAIN_KNOWN] is not False
+        self.whole_sequences = hasattr(dataset, "every_row")
         self._prepared = False
         if not cls.trained_by_gradient:
             self.inner.fit(train)
@@ -62,11 +63,16 @@ class RecboleModel(SequentialRecommender):
         self.inner.load_state({key[len(_INNER) :]: v for key, v in state_dict.items() if key.startswith(_INNER)})
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """The training loss of RecBole's rows, each of which has one target, after its last event."""
+        """The training loss of RecBole's rows: their item is the target of the last event.
+
+        With ``semacdr_whole_sequences`` each event before is the target of the one before it.
+        """
         if not self.inner.trained_by_gradient:
             return self.untrained.sum() * 0
         batch = self._batch(interaction)
         targets = torch.zeros_like(batch.items)
+        if self.whole_sequences:
+            targets[:, :-1] = batch.items[:, 1:]
         targets.scatter_(1, (batch.length - 1).unsqueeze(1), interaction[self.ITEM_ID].unsqueeze(1))
         return self.inner.loss(replace(batch, targets=targets)).total
 

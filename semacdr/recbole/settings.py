@@ -22,7 +22,10 @@ EMBEDDINGS = "semacdr_embeddings"
 DOMAIN_KNOWN = "semacdr_domain_known"
 """True (default): a full ranking is made for the domain of the row's item, as in our protocols; False: each item is
 scored for its own domain, and nothing is read off the row's item."""
-KEYS = (DOMAIN_FIELD, EMBEDDINGS, DOMAIN_KNOWN)
+WHOLE_SEQUENCES = "semacdr_whole_sequences"
+"""True: training rows are whole sequences, in which every event is a target, as our own trainer has them: an epoch is
+many times cheaper, and ``train_batch_size`` counts sequences. False (default): RecBole's one row for each event."""
+KEYS = (DOMAIN_FIELD, EMBEDDINGS, DOMAIN_KNOWN, WHOLE_SEQUENCES)
 
 DEFAULT_DOMAIN_FIELD = "domain"
 NO_NEGATIVES = {

@@ -12,7 +12,7 @@ import torch
 
 import semacdr.recbole as ours
 from semacdr import run as run_folder
-from semacdr.data.batches import Batch
+from semacdr.data.batches import Batch, TrainBatches
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import Split, make_split
 from semacdr.embedding.table import EmbeddingTable
@@ -156,3 +156,19 @@ def test_converted_data_mask_the_whole_history(world: World, tmp_path: Path) -> 
     found = evaluate(sides.model.inner, dataset, split, "full", resamples=2).metrics
     for domain, values in expected.items():
         assert found[domain] == pytest.approx(values)
+
+
+@pytest.mark.parametrize("length", [3, 4, 12])
+def test_whole_sequences_are_our_trainers_batches(length: int, world: World, tmp_path: Path) -> None:
+    exact = {"dropout": 0.0, "adapter_dropout": 0.0, "item_loss_weight": 0.0, "sequence_loss_weight": 0.0}
+    whole = {"semacdr_whole_sequences": True, "max_seq_len": length, "train_batch_size": 10_000}
+    sides = both_sides(world, tmp_path, epochs=0, **exact, **whole)
+    (batch,) = TrainBatches(sides.split.train, 10_000, length, 0).epoch(0)
+    (interaction,) = sides.loaders[0]
+    assert len(interaction) == len(batch.items)
+    mine = sides.plain().loss(replace(batch, first_target=None)).total.item()
+    assert sides.model.calculate_loss(interaction).item() == pytest.approx(mine, rel=1e-6)
+    np.testing.assert_array_equal(sides.model.inner.catalogue.train_count, sides.split.train_count)
+    dataset, split = ours.plain_data(sides.model, *(loader._dataset for loader in sides.loaders))
+    assert len(dataset.items) == len(sides.dataset.items)
+    assert len(split.test) == len(sides.split.test)

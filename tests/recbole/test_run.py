@@ -43,7 +43,8 @@ def test_runner_with_domains_and_text(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["program", "--epochs=0", "--embedding_dim=5"])
-    settings = world.settings(tmp_path, semacdr_embeddings=str(world.vectors), epochs=6)
+    settings = world.settings(tmp_path, semacdr_embeddings=str(world.vectors), epochs=9)
+    settings |= {"semacdr_whole_sequences": True, "train_batch_size": 32}
     given = dict(settings)
     result = ours.run_recbole(dataset="planted", config_dict=settings)
     assert settings == given
