@@ -64,6 +64,13 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
+def no_progress_bars() -> None:
+    """Keeps transformers from drawing bars over our own progress while it reads weights."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def embedded_encoder() -> ModelFolder:
     """The text encoder that ships as a package: all-MiniLM-L6-v2, 384 dimensions.
 
@@ -105,6 +112,7 @@ def _convert_gguf(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    no_progress_bars()
     folder, name = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(

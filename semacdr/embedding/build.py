@@ -82,8 +82,9 @@ def view_texts(dataset: Dataset, profiles: pd.DataFrame | None = None) -> dict[s
             raise InputError(f"a profile view cannot be named {CONTENT!r}")
         by_item: Mapping[str, str] = dict(zip(group["item_id"], group["text"]))
         own = [by_item.get(str(item)) or None for item in dataset.item_ids[1:]]
-        texts = [text or fallback for text, fallback in zip(own, content)]
-        views[str(view)] = ViewTexts(texts, fallback=own.count(None))
+        texts = [text or instead for text, instead in zip(own, content)]
+        fallback = sum(text is None and instead is not None for text, instead in zip(own, content))
+        views[str(view)] = ViewTexts(texts, fallback=fallback)
     return views
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from semacdr.data.schema import FloatArray
 from semacdr.errors import InputError, MissingExtraError
 from semacdr.files import fingerprint, read_json, write_json
-from semacdr.local_models import EMBEDDED, ModelFolder, embedded_encoder, named_model
+from semacdr.local_models import EMBEDDED, ModelFolder, embedded_encoder, named_model, no_progress_bars
 from semacdr.progress import Progress, say
 
 DEFAULT_BATCH_SIZE = 64
@@ -64,6 +64,7 @@ class SentenceEncoder:
                 from sentence_transformers import SentenceTransformer
             except ImportError:
                 raise MissingExtraError("sentence-transformers", "train") from None
+            no_progress_bars()
             try:
                 self._model = SentenceTransformer(str(self.folder.path), device=self.device, local_files_only=True)
             except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from semacdr.errors import InputError, MissingExtraError
 from semacdr.files import fingerprint
-from semacdr.local_models import EMBEDDED, ModelFolder, embedded_llm, named_model
+from semacdr.local_models import EMBEDDED, ModelFolder, embedded_llm, named_model, no_progress_bars
 from semacdr.profiling.engines.base import Answer, ModelIdentity, Request, Sampling, answer_key
 from semacdr.profiling.engines.sentences import find_end
 
@@ -45,6 +45,7 @@ class TransformersEngine:
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
             path = str(self.folder.path)
+            no_progress_bars()
             try:
                 tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, padding_side="left")
                 model = AutoModelForCausalLM.from_pretrained(
