@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
-import types
 import warnings
 from pathlib import Path
 
@@ -14,16 +13,6 @@ import torch
 from common import Clock, memory, read_job, versions
 
 WARM_UP = 1
-
-
-def old_names() -> None:
-    """The names that RecBole 1.2.1 expects of numpy 1 and of an old ray, which a training does not use."""
-    for name, kind in {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "bool8": np.bool_}.items():
-        if name not in np.__dict__:
-            setattr(np, name, kind)
-    ray = types.ModuleType("ray")
-    ray.tune = types.ModuleType("ray.tune")  # type: ignore[attr-defined]
-    sys.modules.update({"ray": ray, "ray.tune": ray.tune})
 
 
 def write_inter(folder: Path, sequence: np.ndarray, item: np.ndarray) -> None:
@@ -38,9 +27,11 @@ def write_inter(folder: Path, sequence: np.ndarray, item: np.ndarray) -> None:
 
 def main() -> None:
     job = read_job()
-    old_names()
     warnings.filterwarnings("ignore")
     sys.argv = sys.argv[:1]  # RecBole reads it
+    from semacdr.recbole.shim import apply
+
+    apply()  # RecBole 1.2.1 on this numpy and torch
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, init_seed
