@@ -15,6 +15,7 @@ from semacdr.data.splits import Split
 from semacdr.errors import InputError
 from semacdr.evaluation import evaluate as evaluation
 from semacdr.evaluation.metrics import DEFAULT_METRICS
+from semacdr.files import fingerprint
 from semacdr.recbole.data import Events
 from semacdr.recbole.models import RecboleModel
 from semacdr.recbole.runner import without_arguments
@@ -56,14 +57,22 @@ def plain_data(model: RecboleModel, train: Any, valid: Any, test: Any) -> tuple[
         test: see ``train``.
     """
     events, items = Events(train, valid, test), model.inner.catalogue
-    manifest = {"name": train.dataset_name, "order": "total", "time_unit": "second", "domains": list(items.domains)}
+    user_ids = np.asarray(train.field2id_token[train.uid_field]).astype(object)[events.user]
+    content = [user_ids.tolist(), events.offsets.tolist(), items.item_ids[events.items].tolist()]
+    manifest = {
+        "name": train.dataset_name,
+        "order": "total",
+        "time_unit": "second",
+        "domains": list(items.domains),
+        "fingerprint": fingerprint([*content, items.item_ids.tolist(), items.item_domain.tolist()]),
+    }
     dataset = Dataset(
         path=Path(train.config["checkpoint_dir"]),
         manifest=manifest,
         item_ids=items.item_ids,
         item_domain=items.item_domain,
         domains=items.domains,
-        user_ids=np.asarray(train.field2id_token[train.uid_field]).astype(object)[events.user],
+        user_ids=user_ids,
         offsets=events.offsets,
         items=events.items,
         timestamps=None,

@@ -156,6 +156,9 @@ def test_converted_data_mask_the_whole_history(world: World, tmp_path: Path) -> 
     found = evaluate(sides.model.inner, dataset, split, "full", resamples=2).metrics
     for domain, values in expected.items():
         assert found[domain] == pytest.approx(values)
+    sampled = evaluate(sides.model.inner, dataset, split, "sampled-100", resamples=2)
+    assert (sampled.per_user["candidates"] < 24).all()  # all that a domain of 24 items has unseen
+    assert list((tmp_path / "saved" / "negatives").iterdir())  # kept beside RecBole's checkpoints
 
 
 @pytest.mark.parametrize("length", [3, 4, 12])
