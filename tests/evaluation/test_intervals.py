@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from semacdr.evaluation import intervals
 from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 
 
@@ -31,6 +33,14 @@ def test_users_are_resampled_not_targets() -> None:
     once = interval(np.arange(300), values)
     thrice = interval(np.tile(np.arange(300), 3), np.tile(values, 3))
     np.testing.assert_allclose(thrice, once)  # repeating each user's target tells nothing new
+
+
+def test_how_many_users_are_summed_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    user, values = random.integers(0, 40, 100), random.random(100)
+    together = interval(user, values)
+    monkeypatch.setattr(intervals, "USERS_AT_ONCE", 7)
+    np.testing.assert_allclose(interval(user, values), together)
 
 
 def test_subsets_and_metrics_are_kept_apart() -> None:
