@@ -82,7 +82,7 @@ def _compare(quality: list[dict[str, Any]], work: Path, users: np.ndarray) -> li
                 continue
             entry = {
                 "epoch": other["epoch"],
-                "rectools_seed": other["seed"],
+                "rectools": other["training"],
                 "protocol": protocol,
                 "ours_over_rectools": statistics.mean(means[:-1]) / means[-1],
                 "range_over_our_seeds": [min(means[:-1]) / means[-1], max(means[:-1]) / means[-1]],
@@ -102,7 +102,7 @@ def _markdown(whole: dict[str, Any]) -> str:
     """The JSON's numbers as tables."""
     machine, model = whole["machine"], whole["model"]
     seen = {f"{k} {v}" for part in whole["runs"].values() for k, v in part["versions"].items()}
-    loads = [part["load_average"]["before"][0] for part in whole["runs"].values()]
+    loads = [part["load_average"]["before"][0] for part in whole["runs"].values() if "load_average" in part]
     lines = [
         "# The same SASRec, side by side",
         "",
@@ -155,7 +155,7 @@ def _markdown(whole: dict[str, Any]) -> str:
     for entry in whole["compared"]:
         low, high = entry.get("interval_95", (float("nan"), float("nan")))
         lines.append(
-            f"- {entry['protocol']}, {entry['epoch']} epochs: {entry['ours_over_rectools']:.3f} "
+            f"- {entry['protocol']}, {entry['epoch']} epochs, {entry['rectools']}: {entry['ours_over_rectools']:.3f} "
             f"(95 % over users {low:.3f} to {high:.3f})"
         )
     return "\n".join(lines) + "\n"

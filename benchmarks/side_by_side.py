@@ -56,6 +56,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps measured of contenders whose epoch is extrapolated")
     parser.add_argument("--repeats", type=int, default=3, help="timings of each contender (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs trained for quality (default: %(default)s)")
+    parser.add_argument(
+        "--rectools-loss",
+        default="shipped",
+        choices=["shipped", "chunked"],
+        help="chunked: for quality, RecTools' loss in chunks, several times cheaper (default: shipped)",
+    )
     parser.add_argument("--seeds", default="0", help="training seeds, comma-separated (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "side_by_side", help="exchange files and vectors")
@@ -127,50 +133,59 @@ class Bench:
         """All timings; every other repeat in the opposite order."""
         for repeat in range(self.args.repeats):
             for contender in self.args.only[:: 1 if repeat % 2 == 0 else -1]:
-                steps = self.args.steps or STEPS[contender]
-                self.measure(contender, "time", f"{contender}-time-{repeat}", seed=repeat, steps=steps)
+                name = f"{contender}-time-{repeat}"
+                what = {"kind": "time", "seed": repeat, "steps": self.args.steps or STEPS[contender], "loss": "shipped"}
+                part = self.parts / f"{name}.json"
+                key = self.key(contender, what)
+                if not (part.is_file() and json.loads(part.read_text())["job"] == key):
+                    write_json(part, {"job": key, **self.run(contender, name, {**what, "epochs": 0})})
 
     def quality(self) -> None:
-        """All trainings, and the ranking of what they exported."""
+        """All trainings, and the ranking of what they exported after each epoch."""
         for seed in self.args.seeds:
             for contender in (name for name in self.args.only if name in TRAINED):
-                name = f"{contender}-train-{seed}"
-                self.measure(contender, "train", name, seed=seed, epochs=self.args.epochs)
-                self.rank(name)
+                loss = self.args.rectools_loss if contender == "rectools" else "shipped"
+                name = f"{contender}-{'chunked-' if loss == 'chunked' else ''}train-{seed}"
+                self.train(contender, name, {"kind": "train", "seed": seed, "steps": 0, "loss": loss})
 
-    def measure(self, contender: str, kind: str, name: str, seed: int, steps: int = 0, epochs: int = 0) -> None:
-        """Runs a contender's process and keeps its result."""
-        what = {"kind": kind, "seed": seed, "steps": steps, "epochs": epochs, "model": MODEL}
-        key = {"contender": contender, "dataset_fingerprint": self.dataset.fingerprint, **what}
-        part = self.parts / f"{name}.json"
-        if part.is_file() and json.loads(part.read_text())["job"] == key:
+    def train(self, contender: str, name: str, what: dict[str, Any]) -> None:
+        """One training. Its epochs are kept as they end, so a run that was stopped counts for those it made."""
+        part, key, wanted = self.parts / f"{name}.json", self.key(contender, what), self.args.epochs
+        made = self.args.work / name / "result.json"
+        kept = json.loads(part.read_text()) if part.is_file() else None
+        if kept is not None and kept["job"] == key and len(kept["epochs"]) >= wanted:
             return
+        result = json.loads(made.read_text()) if made.is_file() else None
+        if result is None or result["job"] != key or len(result["epochs"]) < wanted:
+            made.unlink(missing_ok=True)
+            result = self.run(contender, name, {**what, "epochs": wanted})
+        from ranking import scores
+
+        for epoch in result["epochs"]:
+            epoch["scores"] = scores(self.dataset, self.split.test, made.parent / f"epoch{epoch['epoch']}")
+        write_json(part, {**result, "job": key})
+
+    def key(self, contender: str, what: dict[str, Any]) -> dict[str, Any]:
+        """What a measurement depends on; one that differs in it is made again."""
+        return {"contender": contender, "dataset_fingerprint": self.dataset.fingerprint, **what, "model": MODEL}
+
+    def run(self, contender: str, name: str, what: dict[str, Any]) -> dict[str, Any]:
+        """Runs a contender's process."""
         folder = self.args.work / name
         folder.mkdir(parents=True, exist_ok=True)
         out = folder / "result.json"
-        job = {**what, "dataset": str(self.args.dataset.resolve()), "data": str(self.exchange), "out": str(out)}
-        (folder / "job.json").write_text(json.dumps({**job, "vectors": str(folder)}))
+        paths = {"dataset": self.args.dataset, "data": self.exchange, "vectors": folder, "out": out}
+        key = self.key(contender, {name: value for name, value in what.items() if name != "epochs"})
+        job = {**what, "model": MODEL, "key": key, **{name: str(path.resolve()) for name, path in paths.items()}}
+        (folder / "job.json").write_text(json.dumps(job))
         load = os.getloadavg()
         print(f"{name} ...", file=sys.stderr, flush=True)
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         command = [str(python(contender)), str(CONTENDERS / SCRIPTS[contender]), str(folder / "job.json")]
         subprocess.run(command, check=True, env={**os.environ, **threads})
-        result = {"job": key, **json.loads(out.read_text()), "load_average": {"before": load, "after": os.getloadavg()}}
-        write_json(part, result)
+        result = {**json.loads(out.read_text()), "load_average": {"before": load, "after": os.getloadavg()}}
         print(f"{name}: {result['cpu_s_per_epoch']:.1f} CPU s an epoch ({result['measured']})", file=sys.stderr)
-
-    def rank(self, name: str) -> None:
-        """Adds to a training's result, for each epoch, the metrics of the vectors it exported."""
-        part = self.parts / f"{name}.json"
-        result = json.loads(part.read_text())
-        if "scores" in result["epochs"][-1]:
-            return
-        from ranking import scores
-
-        for epoch in result["epochs"]:
-            folder = self.args.work / name / f"epoch{epoch['epoch']}"
-            epoch["scores"] = scores(self.dataset, self.split.test, folder)
-        write_json(part, result)
+        return result
 
 
 def write_json(path: Path, value: Any) -> None:

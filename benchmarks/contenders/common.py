@@ -24,14 +24,20 @@ class Job:
     """What is to be measured.
 
     kind: ``time``: warm-up, then a few steps or a whole epoch; ``train``: whole epochs, vectors exported after each.
-    data: npz of :func:`side_by_side.write_exchange`. dataset: the data set folder, for contenders that read it.
+    loss: ``shipped``, or ``chunked`` for RecTools' softmax in chunks.
+    key: what the result depends on.
+    dataset: the data set folder, for contenders that read it.
+    data: npz of ``side_by_side.write_exchange``, for the others.
+    vectors: folder of the exported vectors.
     """
 
     kind: str
     seed: int
     steps: int
     epochs: int
+    loss: str
     model: dict[str, Any]
+    key: dict[str, Any]
     dataset: str
     data: str
     vectors: str
@@ -44,10 +50,10 @@ class Job:
         return folder
 
     def write(self, result: dict[str, Any]) -> None:
-        """Writes the result; whole or not at all."""
+        """Writes the result, with what it depends on; whole or not at all."""
         path = Path(self.out)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({"job": self.key, **result}, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, path)
 
 

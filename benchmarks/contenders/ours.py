@@ -36,6 +36,7 @@ class MeteredTrainer(Trainer):
         self.epochs.costs.append({"epoch": self.cursor.epoch, "loss": self.cursor.last_loss, **cost})
         if self.job.kind == "train":
             self.export()
+            self.job.write({**costs_of(self.epochs.costs), "epochs": self.epochs.costs})
         self.epochs.start = Clock.now()
 
     def export(self) -> None:
@@ -48,6 +49,17 @@ class MeteredTrainer(Trainer):
             users[rows] = model.encode(batch).numpy()
         save_vectors(self.job.vector_folder(self.cursor.epoch), users, model.prepared_items().numpy())
         model.train()
+
+
+def costs_of(costs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What an epoch of the training cost so far, and the largest memory."""
+    counted = costs[1:] or costs
+    return {
+        "versions": versions("semacdr"),
+        "peak_rss_bytes": memory(),
+        "cpu_s_per_epoch": float(np.median([cost["cpu_s"] for cost in counted])),
+        "measured": f"{len(counted)} whole epochs after one of warm-up",
+    }
 
 
 def main() -> None:
@@ -79,21 +91,18 @@ def main() -> None:
     prep = Clock.now().since(start)
     trainer.job, trainer.epochs = job, Epochs(Clock.now())
     trainer.train()
-    peak = memory()
-    costs = trainer.epochs.costs
+    if job.kind == "train":
+        return  # all is written
+    result = costs_of(trainer.epochs.costs)
     batches = list(trainer.batches.epoch(0))
     job.write(
         {
-            "versions": versions("semacdr"),
+            **result,
             "prep_cpu_s": prep["cpu_s"],
             "import_rss_bytes": imported,
-            "peak_rss_bytes": peak,
             "parameters": sum(p.numel() for p in model.parameters()),
             "steps_per_epoch": len(batches),
             "targets_per_epoch": sum(int((b.targets > 0).sum() + (b.first_target > 0).sum()) for b in batches),
-            "epochs": costs,
-            "cpu_s_per_epoch": float(np.median([cost["cpu_s"] for cost in costs[1:] or costs])),
-            "measured": f"{len(costs[1:] or costs)} whole epochs after one of warm-up",
         }
     )
 
