@@ -58,7 +58,7 @@ def costs_of(costs: list[dict[str, Any]]) -> dict[str, Any]:
         "versions": versions("semacdr"),
         "peak_rss_bytes": memory(),
         "cpu_s_per_epoch": float(np.median([cost["cpu_s"] for cost in counted])),
-        "measured": f"{len(counted)} whole epochs after one of warm-up",
+        "measured": f"whole epochs after one of warm-up: {len(counted)}",
     }
 
 

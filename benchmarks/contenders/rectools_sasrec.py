@@ -94,7 +94,7 @@ class Meter(Callback):
             "peak_rss_bytes": memory(),
             "first_losses": self.losses,
             "cpu_s_per_epoch": float(np.median([epoch["cpu_s"] for epoch in self.epochs])),
-            "measured": f"{len(self.epochs)} whole epochs",
+            "measured": f"whole epochs: {len(self.epochs)}",
         }
 
     def export(self, pl_module: Any, epoch: int) -> None:
