@@ -280,6 +280,7 @@ def train(
             "train_seconds": round(time.perf_counter() - started, 2),
             "train_cpu_seconds": round(time.process_time() - cpu, 2),
         }
+    result["device"] = str(next(iter(instance.state_dict().values())).device)
     result["parameters"] = sum(p.numel() for p in instance.parameters())
     result["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     weights = {name: value.detach().cpu().contiguous() for name, value in instance.state_dict().items()}
