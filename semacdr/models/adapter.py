@@ -56,6 +56,8 @@ class ItemEncoder(nn.Module):
         hidden_dim: width inside an adapter.
         dropout: inside the adapters.
         use_id: with the id residual; without text it is always there.
+        id_dropout: share of the items whose id residual is left out in a training step, so that the text alone learns
+            to place an item too: at scoring time that is all an untrained item has.
         domain_weights: adapters of the views that are not shared have weights for each domain.
     """
 
@@ -71,12 +73,14 @@ class ItemEncoder(nn.Module):
         hidden_dim: int,
         dropout: float,
         use_id: bool = True,
+        id_dropout: float = 0.0,
         domain_weights: bool = False,
     ) -> None:
         super().__init__()
         self.views = tuple(text)
         self.embedding_dim = embedding_dim
         self.use_id = use_id or not self.views
+        self.id_dropout = id_dropout if self.views else 0.0
         # padding borrows the first domain: it has no text, so nothing of it is ever used
         domain = torch.from_numpy(catalogue.item_domain).long().clamp(min=0)
         self.register_buffer("item_domain", domain, persistent=False)
@@ -131,7 +135,10 @@ class ItemEncoder(nn.Module):
         """(n,) ids -> (n,) share of the id residual; exactly 0 for untrained items."""
         if not self.views:
             return self.trained[ids]
-        return torch.sigmoid(self.id_gain * self.log_count[ids] - self.id_offset) * self.trained[ids]
+        weight = torch.sigmoid(self.id_gain * self.log_count[ids] - self.id_offset) * self.trained[ids]
+        if self.training and self.id_dropout:
+            weight = weight * (torch.rand(len(ids), device=ids.device) >= self.id_dropout)
+        return weight
 
     def forward(self, ids: Tensor) -> Tensor:
         """(n,) item ids -> (n, D) item vectors."""

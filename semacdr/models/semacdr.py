@@ -66,6 +66,8 @@ class SemaCDRConfig(Settings):
     """Adapters of the content and domain-specific views have weights for each domain."""
     use_id: bool = True
     """Ablation: without it, items are text alone (needs tables)."""
+    id_dropout: float = Field(0.3, ge=0, lt=1)
+    """Share of items that do without their id residual in a training step, where there is text."""
     threads: list[Literal["source", "target", "mixed"]] = Field(["source", "target", "mixed"], min_length=1)
     """Ablation: which threads are fused; an event whose threads are all empty uses the start vector."""
     fusion: Literal["adaptive", "mean"] = "adaptive"
@@ -102,6 +104,7 @@ class SemaCDR(VectorRecommender):
             c.adapter_dim,
             c.adapter_dropout,
             c.use_id,
+            c.id_dropout,
             c.domain_weights,
         )
         self.num_domains = len(catalogue.domains)
