@@ -32,9 +32,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_planted(tmp_path_factory.mktemp("data"))
 
 
-def make(dataset: Dataset, views: tuple[str, ...] = ("content",), **changes: Any) -> SemaCDR:
+def make(dataset: Dataset, tables: tuple[str, ...] = ("content",), **changes: Any) -> SemaCDR:
     torch.manual_seed(1)
-    text = {view: torch.randn(dataset.num_items + 1, 6) for view in views}
+    text = {view: torch.randn(dataset.num_items + 1, 6) for view in tables}
     for table in text.values():
         table[0] = 0
     catalogue = dataset.catalogue(make_split(dataset).train_count)
