@@ -66,4 +66,3 @@ class Progress:
         tail = f"  {note}" if note else ""
         text = f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s{left}, {duration(elapsed)} gone{tail}"
         print(f"{text:<100}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
-
