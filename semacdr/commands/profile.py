@@ -243,14 +243,18 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _record(args: argparse.Namespace) -> None:
-    from semacdr.config import parse_pairs
     from semacdr.profiling.recorded import Record, read_record, write_record
     from semacdr.profiling.store import AnswerStore
 
+    notes = {}
+    for note in args.note:
+        key, separator, text = note.partition("=")
+        if not separator:
+            raise InputError(f"--note {note!r} is not KEY=VALUE", fix="for example: --note licence=Apache-2.0")
+        notes[key] = text
     with AnswerStore(args.store, create=False) as store:
         prompts = sorted({row["prompt"] for row in store.answer_counts()})
     made = read_record(args.store)
-    notes = {key: str(value) for key, value in parse_pairs(args.note).items()}
     write_record(args.out, Record(made.model, made.revision, made.answers, {"prompts": prompts, **notes}))
     summary = {"out": str(args.out), "answers": len(made.answers), "bytes": args.out.stat().st_size}
     if args.json:
