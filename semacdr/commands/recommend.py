@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-domain", metavar="D", help="domain to recommend from; all of them by default")
     parser.add_argument("--k", type=int, default=10, help="how many items (10)")
     parser.add_argument("--new-item", metavar="TEXT", help="score this new item instead")
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="the text encoder of --new-item, if the table does not say where"
+    )
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
@@ -34,13 +37,13 @@ def run(args: argparse.Namespace) -> int:
     if args.k < 1:
         raise InputError(f"--k {args.k} is not a positive number")
     recommender = RunRecommender.load(args.run, dataset=args.dataset, embeddings=args.embeddings)
-    history = None if args.history is None else [item for item in args.history.split(",") if item]
+    history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]
     domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
     answers = []
     for domain in domains:
         answer: dict[str, object] = {"target_domain": domain}
         if args.new_item is not None:
-            answer["new_item"] = vars(recommender.new_item(args.new_item, domain, history, args.user))
+            answer["new_item"] = vars(recommender.new_item(args.new_item, domain, history, args.user, args.encoder))
         else:
             found = recommender.recommend(history, domain, args.k, args.user)
             answer["items"] = [item.as_dict() for item in found]

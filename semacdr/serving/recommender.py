@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from semacdr.data.batches import Batch, history_batch
 from semacdr.data.schema import TITLE, Int32Array
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.errors import InputError
-from semacdr.local_models import EMBEDDED
+from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
 from semacdr.models.base import VectorRecommender
 from semacdr.models.semacdr import SemaCDR
 from semacdr.run import LoadedRun, load_run
@@ -127,11 +127,19 @@ class RunRecommender:
         target_domain: str | None = None,
         history: Sequence[str] | None = None,
         user: str | None = None,
+        encoder: str | None = None,
     ) -> NewItem:
         """Scores an item that is in no data set, from its text alone.
 
+        Args:
+            text: what is known of the item.
+            target_domain: see :meth:`recommend`, as ``history`` and ``user``.
+            history: item ids, oldest first.
+            user: a user of the data set.
+            encoder: where the text encoder of the run's table is, if the table does not say.
+
         Raises:
-            InputError: the model does not read text, or an unknown id or domain.
+            InputError: the model does not read text, its encoder is not at hand, or an unknown id or domain.
         """
         model = self.model
         if not isinstance(model, SemaCDR) or not model.items.views or self.run.table is None:
@@ -144,9 +152,8 @@ class RunRecommender:
             raise InputError("the text of the new item is empty")
         items = self.history(history, user)
         domain = self._domain(target_domain)
-        known = self.run.table.manifest["encoder"]["name"]
-        encoder = SentenceEncoder(EMBEDDED if known == SentenceEncoder().identity["name"] else known)
-        text_vector = torch.from_numpy(np.array(encoder.encode([text])))
+        found = _table_encoder(self.run.table.manifest["encoder"], encoder)
+        text_vector = torch.from_numpy(np.array(found.encode([text])))
         with torch.no_grad():
             vector = model.items.text_vectors({"content": text_vector}, torch.tensor([domain]))
             user_vector = model.encode(self._batch(items, domain))
@@ -176,3 +183,20 @@ class RunRecommender:
         if isinstance(self.model, VectorRecommender) and not torch.isfinite(scores).all():
             raise InputError("the model gives scores that are not numbers", where=str(self.run.path), fix="train again")
         return scores
+
+
+def _table_encoder(made_with: Mapping[str, Any], place: str | None) -> SentenceEncoder:
+    """The encoder that a table was made with: another one's vectors mean nothing to the model."""
+    if place is None and made_with["revision"] == "local":
+        raise InputError(
+            f"the table was made with a local encoder, {made_with['name']!r}", fix="say where it is: --encoder DIR"
+        )
+    name = EMBEDDED if made_with["name"] == ENCODER_PACKAGE else made_with["name"]
+    encoder = SentenceEncoder(place or name)
+    if encoder.identity["weights_sha256"] != made_with["weights_sha256"]:
+        raise InputError(
+            f"not the encoder of the run's table, {made_with['name']!r} of revision {made_with['revision']}",
+            where=place or name,
+            fix="--encoder DIR",
+        )
+    return encoder

@@ -64,6 +64,22 @@ def test_a_new_item_gets_the_place_of_its_text(recommender: RunRecommender) -> N
     assert new.candidates == 23
 
 
+def test_a_new_item_needs_the_encoder_of_the_table(recommender: RunRecommender) -> None:
+    made_with = recommender.run.table.manifest["encoder"]
+    other = {**made_with, "weights_sha256": "0" * 64}
+    local = {**made_with, "name": "mine", "revision": "local"}
+    place = str(SentenceEncoder().folder.path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recommender.run.table.manifest, "encoder", other)
+        with pytest.raises(InputError, match="not the encoder"):
+            recommender.new_item("green tea", "tea", ["tea1"])
+        patch.setitem(recommender.run.table.manifest, "encoder", local)
+        with pytest.raises(InputError, match="local encoder"):
+            recommender.new_item("green tea", "tea", ["tea1"])
+        told = recommender.new_item("green tea", "tea", ["tea1"], encoder=place)
+    assert told == recommender.new_item("green tea", "tea", ["tea1"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
