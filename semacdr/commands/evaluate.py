@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.progress import say
     from semacdr.run import load_run
 
-    names = ",".join(args.protocol or ["full"]).split(",")
-    protocols = [get_protocol(name.strip()) for name in dict.fromkeys(names)]
+    names = [name.strip() for name in ",".join(args.protocol or ["full"]).split(",")]
+    protocols = [get_protocol(name) for name in dict.fromkeys(names)]
     loaded = load_run(args.run, args.dataset, args.embeddings)
     results = []
     for protocol in protocols:

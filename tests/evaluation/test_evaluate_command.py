@@ -56,6 +56,11 @@ def test_the_same_again_gives_the_same_bytes(run: Path) -> None:
     assert [(run / name).read_bytes() for name in names] == before
 
 
+def test_a_protocol_that_is_named_twice_counts_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--protocol", "full, full", "--protocol", "full", "--quiet"]) == 0
+    assert capsys.readouterr().out.count("Markov on planted") == 1
+
+
 def test_validation_lies_apart(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--quiet"]) == 0
     test = (run / "metrics.json").read_bytes()
