@@ -83,7 +83,7 @@ def run_demo(out: Path) -> dict[str, Any]:
         run = out / contender.folder
         embeddings = ("--embeddings", table) if contender.text else ()
         _step("train", "--model", contender.model, "--dataset", data, *embeddings, "--out", run, *contender.arguments)
-        if not (run / "metrics_long.json").is_file():
+        if not (run / "evaluation.json").is_file():  # written last
             _step("evaluate", run, "--protocol", PROTOCOL, "--json", quiet=True)
         rows += [{**row, "model": contender.label} for row in read_json(run / "metrics_long.json")]
     write_json(out / "leaderboard.json", rows)
