@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from semacdr import __version__
-from semacdr.errors import InputError, SemacdrError, nearest
+from semacdr.errors import InputError, MissingExtraError, SemacdrError, nearest
 from semacdr.progress import set_quiet
 
 COMMANDS = {
@@ -27,6 +27,11 @@ COMMANDS = {
     "recommend": "the top items for a user or a history",
     "doctor": "what is installed, and what each extra would add",
 }
+# module that a command imports -> the extra that brings it
+EXTRA_OF = {
+    **dict.fromkeys(("torch", "safetensors", "transformers", "sentence_transformers", "gguf"), "train"),
+    "recbole": "recbole",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +39,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing the usage and exiting."""
-        raise InputError(message, where=self.prog, fix=f"{self.prog} --help")
+        # The message is printed behind "semacdr: ", so the command's own name is left out.
+        raise InputError(message, where=self.prog.partition(" ")[2] or None, fix=f"{self.prog} --help")
 
 
 def _top_parser() -> Parser:
@@ -79,6 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SemacdrError as error:
         print(f"semacdr: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        missing = MissingExtraError(package, EXTRA_OF[package])
+        print(f"semacdr: {missing}", file=sys.stderr)
+        return missing.exit_code
     except KeyboardInterrupt:
         print("semacdr: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 1

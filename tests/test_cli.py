@@ -53,6 +53,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
         (["train", "--model", "SemaCRD", "--dataset", "no", "--out", "x"], "did you mean 'SemaCDR'"),
         (["train", "--model", "SASRec", "--dataset", "no", "--out", "x", "epocs=3"], "did you mean 'epochs'"),
         (["train", "--model", "SASRec", "--dataset", "no", "--out", "x", "epochs=-3"], "greater than or equal to 0"),
+        (["train", "--model", "SASRec", "--dataset", "no", "--out", "x", "learning_rate=inf"], "finite number"),
         (["train", "--model", "SASRec", "--dataset", "no", "--out", "x", "epochs"], "not key=value"),
         (["train", "--model", "SASRec", "--dataset", "no", "--out", "x"], "not a data set folder"),
         (["train", "--model", "SASRec", "--dataset", "no", "--out", "x", "--config", "SASRec"], "no such config"),
@@ -71,6 +72,22 @@ def test_wrong_use_is_one_message_and_exit_code_2(
     assert "Traceback" not in captured.err
     assert not captured.out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("semacdr.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not there
+    assert main(["train", "--model", "SASRec", "--dataset", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "pip install 'semacdr[train]'" in capsys.readouterr().err
+
+
+def test_a_missing_module_of_ours_is_not_taken_for_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "semacdr.commands.doctor", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["doctor"])
 
 
 def test_settings_may_stand_among_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
