@@ -214,29 +214,12 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from semacdr.data import schema
     from semacdr.data.dataset import Dataset
-    from semacdr.data.readers.atomic import write_atomic_files
-    from semacdr.files import staged_folder
+    from semacdr.data.readers.atomic import export_atomic
 
     dataset = Dataset.load(args.dataset)
-    output: Path = args.output
-    foreign = (
-        [path.name for path in output.iterdir() if path.suffix not in (".inter", ".item")] if output.is_dir() else []
-    )
-    if foreign or output.is_file():
-        raise InputError(
-            f"holds other files ({', '.join(foreign) or output.name}), so it is not replaced", where=str(output)
-        )
+    paths = export_atomic(dataset, args.output)
     if dataset.targets is not None:
         say("the published targets are left out: RecBole's files have no place for them")
-    if dataset.timestamps is None:
-        say("no time stamps: an event's position stands in for its time")
-    events = pd.read_parquet(dataset.path / schema.INTERACTIONS)
-    with staged_folder(output) as folder:
-        paths = write_atomic_files(events, dataset.item_frame(), folder, output.name)
-        names = [path.name for path in paths]
-    for name in names:
-        print(output / name)
+    for path in paths:
+        print(path)

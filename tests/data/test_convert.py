@@ -92,6 +92,16 @@ def test_recbole_files_there_and_back(tmp_path):
     assert second.name == "films"
 
 
+def test_recbole_files_keep_the_published_order_and_hold_no_quotes(tmp_path):
+    events = pd.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"], "timestamp": [9, 3, 1]})
+    events["position"] = [0, 1, 0]
+    items = pd.DataFrame({"item_id": ["a", "b"], "domain": ["x", "y"], "title": ['"Open', None]})
+    for times, written in (([9, 3, 1], ["0", "1", "0"]), ([3, 9, 1], ["3", "9", "1"])):
+        inter, item = write_atomic_files(events.assign(timestamp=times), items, tmp_path, "tiny")
+        assert [line.split("\t")[2] for line in inter.read_text().splitlines()[1:]] == written
+        assert item.read_text().splitlines()[1:] == ["a\tx\t'Open", "b\ty\t"]
+
+
 def test_atomic_without_a_domain_field_says_what_there_is(tmp_path):
     put(tmp_path / "raw" / "x.inter", "user_id:token\titem_id:token\nu\ta\nu\tb\n")
     put(tmp_path / "raw" / "x.item", "item_id:token\tdomains:token\na\ttea\nb\tpens\n")

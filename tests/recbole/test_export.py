@@ -50,6 +50,15 @@ def test_recbole_reads_the_published_order(times: list[int], tmp_path: Path) -> 
     }
 
 
+def test_other_files_are_not_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "ours", [1, 2, 3, 4])
+    (tmp_path / "data" / "tiny").mkdir(parents=True)
+    (tmp_path / "data" / "tiny" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="other files"):
+        ours.export(tmp_path / "ours", tmp_path / "data")
+    assert (tmp_path / "data" / "tiny" / "notes.txt").is_file()
+
+
 def test_a_published_split_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "ours", [1, 2, 3, 4])
     targets = {"user_id": ["u"], "split": ["test"], "item_id": ["a"], "domain": ["x"], "position": [2]}

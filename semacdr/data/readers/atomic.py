@@ -13,6 +13,7 @@ import pandas as pd
 
 from semacdr.data import schema
 from semacdr.data.badrows import ORIGIN, BadRows
+from semacdr.data.dataset import Dataset
 from semacdr.data.readers import FORMATS, ReadOptions
 from semacdr.data.readers.raw import (
     RawData,
@@ -24,6 +25,8 @@ from semacdr.data.readers.raw import (
 )
 from semacdr.data.readers.text import TEXT, fields, read_lines
 from semacdr.errors import InputError, nearest
+from semacdr.files import staged_folder
+from semacdr.progress import say
 
 # Names that RecBole's own data sets give to what we call otherwise.
 _ITEM_NAMES = {
@@ -99,13 +102,39 @@ def _only(folder: Path, suffix: str) -> Path:
     return found[0]
 
 
+def export_atomic(dataset: Dataset, folder: Path) -> list[Path]:
+    """Writes a data set as ``folder/NAME.inter`` and ``folder/NAME.item``, NAME being the folder's.
+
+    Raises:
+        InputError: the folder holds other files than atomic ones, which would be lost.
+    """
+    foreign = (
+        [path.name for path in folder.iterdir() if path.suffix not in (".inter", ".item")] if folder.is_dir() else []
+    )
+    if foreign or folder.is_file():
+        raise InputError(
+            f"holds other files ({', '.join(foreign) or folder.name}), so it is not replaced", where=str(folder)
+        )
+    if dataset.timestamps is None:
+        say("no time stamps: an event's position stands in for its time")
+    if dataset.order == "within-domain":
+        say(f"{dataset.name}: the order across domains is unknown; RecBole will take each user's domains one by one")
+    events = pd.read_parquet(dataset.path / schema.INTERACTIONS)
+    with staged_folder(folder) as staging:
+        paths = write_atomic_files(events, dataset.item_frame(), staging, folder.name)
+    return [folder / path.name for path in paths]
+
+
 def write_atomic_files(events: pd.DataFrame, items: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """Writes ``folder/name.inter`` and ``folder/name.item`` from the frames of a data set folder.
 
-    Without time stamps an event's position stands in the timestamp field, so that RecBole's sort by time keeps the
-    published order. With them, events of equal time keep their order as far as the sort is stable.
+    RecBole sorts by time. Where that would change the published order, or there are no time stamps, an event's position
+    stands in the timestamp field; events of equal time keep their order, since the sort is stable.
     """
     has_time = bool(events[schema.TIMESTAMP].notna().all())
+    if has_time and not _in_time_order(events):
+        say(f"{name}: the published order is not that of the time stamps, so positions stand in their place")
+        has_time = False
     when = events[schema.TIMESTAMP if has_time else schema.POSITION].astype(np.int64).astype(str)
     inter = {"user_id:token": events[schema.USER_ID], "item_id:token": events[schema.ITEM_ID], "timestamp:float": when}
     if schema.RATING in events:
@@ -114,7 +143,8 @@ def write_atomic_files(events: pd.DataFrame, items: pd.DataFrame, folder: Path, 
     for column in schema.ITEM_TEXT_COLUMNS:
         if column in items:
             kind = "token" if column == "year" else "token_seq"
-            text = items[column].fillna("").str.replace("\t", " ")
+            # RecBole reads a field that begins with a double quote to the next one, over the ends of lines.
+            text = items[column].fillna("").str.replace("\t", " ").str.replace('"', "'")
             # Genres are tokens of their own there; other texts may hold commas as part of a phrase.
             listed[f"{column}:{kind}"] = text.str.replace(", ", " ") if column == "genres" else text
     paths = []
@@ -123,3 +153,9 @@ def write_atomic_files(events: pd.DataFrame, items: pd.DataFrame, folder: Path, 
         rows = ["\t".join(columns), *map("\t".join, zip(*columns.values()))]
         paths[-1].write_text("\n".join(rows) + "\n", encoding="utf-8")
     return paths
+
+
+def _in_time_order(events: pd.DataFrame) -> bool:
+    """Whether a stable sort by time keeps every user's published order."""
+    user, when = events[schema.USER_ID], events[schema.TIMESTAMP]
+    return not ((user == user.shift()) & (when < when.shift())).any()
