@@ -1,4 +1,4 @@
-"""The Python API: the steps of the command as five functions, with the same files and the same guarantees."""
+"""The Python API: the steps of the command as functions, with the same files and the same guarantees."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from semacdr.embedding.build import build_table, read_profiles
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.evaluation.evaluate import evaluate as _evaluate
+from semacdr.evaluation.negatives import DEFAULT_SEED
+from semacdr.evaluation.results import write_results
 from semacdr.local_models import EMBEDDED
 from semacdr.run import load_run
 from semacdr.serving.recommender import RunRecommender
@@ -57,9 +59,11 @@ def train(model: str, dataset: Dataset, out: PathLike, table: EmbeddingTable | N
 
 
 def evaluate(run: PathLike, protocol: str = "full", on: SplitName = "test") -> dict[str, dict[str, float]]:
-    """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first."""
+    """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first; the run folder keeps it."""
     loaded = load_run(run)
-    return _evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=on).metrics
+    result = _evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=on)
+    write_results(loaded.path, loaded.manifest, [result], DEFAULT_SEED)
+    return result.metrics
 
 
 def recommender(run: PathLike) -> RunRecommender:
