@@ -44,7 +44,7 @@ class Batch:
         )
 
 
-def _padded(items: Int32Array, start: Int64Array, length: Int64Array, width: int) -> Int64Array:
+def _padded(items: Int32Array | BoolArray, start: Int64Array, length: Int64Array, width: int) -> Int64Array:
     """(B, width) rows gathered from a flat buffer, 0 behind each row's end."""
     column = np.arange(width)
     inside = column < length[:, None]
@@ -125,7 +125,7 @@ class TrainBatches:
         width = int(size.max())
         items = _padded(self.train.items, start, size, width)
         targets = _padded(self.train.items, start + 1, size, width)
-        wanted = _padded(self.train.is_target.astype(np.int32), start + 1, size, width)
+        wanted = _padded(self.train.is_target, start + 1, size, width)
         first = np.where(self.opens[rows] & self.train.is_target[start], self.train.items[start], 0)
         return Batch(
             items=torch.from_numpy(items),

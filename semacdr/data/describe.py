@@ -123,9 +123,9 @@ def _leaks(dataset: Dataset, split: Split) -> dict[str, Any]:
     ``same_day_share``: neighbouring events of a user that share a day; ``ascending_inside_a_day_share``: of those, the
     ones in ascending item order (chance is about one half). A model that learns item order gains from the two.
     """
-    position = np.repeat(split.test.stop - split.test.start, 1)
-    rows = np.repeat(np.arange(len(split.test)), position)
-    before = split.test.start[rows] + np.arange(len(rows)) - np.repeat(np.cumsum(position) - position, position)
+    length = split.test.stop - split.test.start
+    rows = np.repeat(np.arange(len(split.test)), length)
+    before = split.test.start[rows] + np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length)
     seen = np.zeros(len(split.test), np.bool_)
     seen[rows[split.test.items[before] == split.test.target[rows]]] = True
     report: dict[str, Any] = {"test_target_in_history_share": _share(int(seen.sum()), len(split.test))}
