@@ -147,11 +147,11 @@ def _published(dataset: Dataset) -> Split:
         strict = np.ones(len(rows), np.bool_)
         return Examples(dataset.items, first, stop, user, targets.item[rows], strict)
 
-    # Users with a training target train on their whole history; each further target of a user opens a sequence of
-    # its own, in which only that target is predicted.
+    # A user with training targets trains on the history of the latest; each further target of the user opens a
+    # sequence of its own, in which only that target is predicted.
     rows = held["train"]
     user, position = targets.user[rows], targets.position[rows].astype(np.int64)
-    order = np.lexsort((np.arange(len(rows)), user))
+    order = np.lexsort((-position, user))  # stable: of equal positions the first in the file stays first
     rows, user, position = rows[order], user[order], position[order]
     first_of_user = np.r_[True, user[1:] != user[:-1]] if len(user) else np.zeros(0, np.bool_)
     length = position + 1

@@ -101,6 +101,14 @@ def test_published_by_hand():
     assert split.train_count.tolist() == [0, 1, 1, 0, 1, 1, 0, 0, 0]
 
 
+def test_the_latest_training_target_brings_the_history():
+    """Whatever the order in the file: an event between two targets of a user is learned too."""
+    for at in (1, -1):
+        targets = [("train", 0, 5, 1), ("train", 0, 6, 3)][::at]
+        split = make_split(dataset([[1, 4, 2]], targets=targets))
+        assert train_rows(split) == [(0, [1, 4, 2, 6], [True] * 4), (0, [1, 5], [False, True])]
+
+
 def test_a_target_in_the_middle_of_a_history_sees_only_what_came_before():
     split = make_split(dataset([[1, 4, 2]], targets=[("test", 0, 5, 1)]))
     assert example_rows(split.test) == [(0, [1], 5)]
