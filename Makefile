@@ -35,4 +35,4 @@ bench-side-by-side: $(READY)
 	$(BIN)/python benchmarks/side_by_side.py
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) runs/demo build dist
