@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +16,42 @@ from typing import Any
 from semacdr.errors import InputError
 
 
+def _beside(path: Path, kind: str) -> Path:
+    """A temporary sibling of ``path`` that is this process's alone.
+
+    What processes of this machine that are no more left under such a name goes away: a training that is killed time and
+    again would otherwise fill the disk with halves of checkpoints.
+    """
+    stem = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(stem)}*.{kind}"):
+        owner = left.name.removeprefix(stem).removesuffix(f".{kind}")
+        if owner.isdigit() and not _runs(int(owner)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f"{stem}{os.getpid()}.{kind}")
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is not a question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Calls ``write`` with a temporary sibling of ``path``, flushes it to disk and renames it over ``path``.
 
     A kill at any moment leaves the old file or the new one, never half of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         write(temporary)
         with open(temporary, "rb+") as handle:
@@ -61,12 +92,12 @@ def staged_folder(path: Path) -> Iterator[Path]:
     An existing ``path`` is replaced as a whole, so an error leaves what was there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
+    staging = _beside(path, "staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         yield staging
-        retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+        retired = _beside(path, "old")
         if path.exists():
             os.replace(path, retired)
         os.replace(staging, path)

@@ -1,0 +1,71 @@
+"""Files are whole or absent, and a killed writer leaves nothing for good."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semacdr.files import staged_folder, write_atomic, write_text
+
+DIES_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from semacdr.files import staged_folder, write_atomic
+
+def die(path):
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+path = Path(sys.argv[1])
+if sys.argv[2] == "file":
+    write_atomic(path, die)
+else:
+    with staged_folder(path) as folder:
+        die(folder / "a")
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_goes_with_the_next_write(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x[1].bin"
+    died = subprocess.run([sys.executable, "-c", DIES_WRITING, str(path), kind], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert len(names(tmp_path)) == 1  # half of it
+    alive = tmp_path / names(tmp_path)[0].rpartition("-")[0]
+    other = alive.with_name(f"{alive.name}-{os.getppid()}.{'tmp' if kind == 'file' else 'staging'}")
+    other.write_text("of a process that still runs")
+    if kind == "file":
+        write_text(path, "whole")
+    else:
+        with staged_folder(path) as folder:
+            (folder / "a").write_text("whole")
+    assert names(tmp_path) == sorted([path.name, other.name])
+
+
+def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_text(path, "old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("no space")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(path, fail)
+    assert path.read_text() == "old"
+    with staged_folder(tmp_path / "f") as folder:
+        (folder / "a").write_text("old")
+    with pytest.raises(RuntimeError), staged_folder(tmp_path / "f") as folder:
+        fail(folder / "a")
+    assert (tmp_path / "f" / "a").read_text() == "old"
+    assert names(tmp_path) == ["a", "f"]
