@@ -69,7 +69,7 @@ def build(cls: type[S], values: Mapping[str, Any], where: str = "settings") -> S
     except ValidationError as error:
         faults = []
         for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
+            key = ".".join(str(part) for part in fault["loc"]) or "settings"
             if fault["type"] == "extra_forbidden":
                 faults.append(f"unknown key {key!r}: {nearest(key, cls.model_fields)}")
             else:

@@ -14,7 +14,7 @@ import numpy as np
 from semacdr.data.schema import Float64Array, Int32Array
 from semacdr.errors import InputError
 
-DEFAULT_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
+DEFAULT_METRICS = ("hr@5", "hr@10", "hr@20", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 
 
 def hit_rate(greater: Int32Array, ties: Int32Array, k: int) -> Float64Array:

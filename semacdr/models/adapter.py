@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from semacdr.data.dataset import Catalogue
 from semacdr.models.base import TextTables
-from semacdr.models.layers import Dropout, init_weights
+from semacdr.models.layers import ID_STD, Dropout, init_weights
 from semacdr.models.losses import info_nce, soft_targets
 
 SHARED_VIEW = "domain_agnostic"
@@ -103,7 +103,7 @@ class ItemEncoder(nn.Module):
             nn.init.zeros_(self.gate_out.weight)  # start from the plain mean of the views
         if self.use_id:
             self.id = nn.Embedding(catalogue.num_items + 1, embedding_dim)
-            nn.init.normal_(self.id.weight, std=embedding_dim**-0.5)
+            nn.init.normal_(self.id.weight, std=ID_STD)
             self.id_gain = nn.Parameter(torch.tensor(1.0))  # q
             self.id_offset = nn.Parameter(torch.tensor(1.0))  # r
 

@@ -10,6 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ID_STD = 0.01
+"""Spread of fresh id vectors. Small on purpose: Adam moves a coordinate by about the learning rate in a step, so with
+a wide start the items of few events would keep a vector that is mostly chance."""
+
 
 class Dropout(nn.Module):
     """Dropout that draws one random byte an element on a CPU, where PyTorch's draws are a tenth of a training step.
@@ -27,10 +31,16 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
-        threshold = round(self.rate * 256)
+        threshold = min(255, round(self.rate * 256))
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
         return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
+
+
+def check_heads(embedding_dim: int, num_heads: int) -> None:
+    """Refuses a width that the heads cannot share out: for the validators of settings."""
+    if embedding_dim % num_heads:
+        raise ValueError(f"embedding_dim {embedding_dim} is not a multiple of num_heads {num_heads}")
 
 
 class CausalBlock(nn.Module):

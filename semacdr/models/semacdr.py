@@ -13,23 +13,31 @@ one preference vector. The equations are not public; the forms below are our inf
 
 Any number of domains: with two, the source thread of one domain is the target thread of the other, so both run on one
 grid of positions; with more, the source thread runs once for each target domain. With one domain only M remains.
+
+Positions are counted from the newest event of each thread. A position's state then knows how many events of its thread
+came later in the training row (never which): that is the one way in which later events reach an earlier position.
+
+Known weaknesses: profiles cost an LLM call an item and view; a domain-agnostic text can leak its domain; contrastive
+spaces grow hub items; the fusion can collapse onto the mixed thread (watch ``thread_weights``).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
+from semacdr.errors import InputError, nearest
 from semacdr.models.adapter import ItemEncoder
 from semacdr.models.base import Loss, TextTables, VectorRecommender
 from semacdr.models.layers import (
     CausalEncoder,
+    check_heads,
     init_weights,
     last_index,
     positions_from_end,
@@ -87,6 +95,11 @@ class SemaCDRConfig(Settings):
     num_negatives: int = Field(0, ge=0)
     """0: full softmax; else shared negatives of a sampled softmax with logQ correction."""
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        check_heads(self.embedding_dim, self.num_heads)
+        return self
+
 
 class SemaCDR(VectorRecommender):
     """The three-thread model; see the module's text."""
@@ -97,6 +110,8 @@ class SemaCDR(VectorRecommender):
     def __init__(self, config: SemaCDRConfig, catalogue: Catalogue, text: TextTables | None = None) -> None:
         super().__init__(config, catalogue, text)
         c = self.settings = config
+        if not c.use_id and not text:
+            raise InputError("use_id=false leaves nothing of an item without text tables", fix="give --embeddings DIR")
         self.items = ItemEncoder(
             catalogue,
             select_views(text or {}, c.views),
@@ -315,8 +330,6 @@ class SemaCDR(VectorRecommender):
 
 def select_views(text: TextTables, views: list[str] | None) -> dict[str, Tensor]:
     """The tables of the wanted views; a view that the tables lack is an :class:`InputError`."""
-    from semacdr.errors import InputError, nearest
-
     if views is None:
         return dict(text)
     for view in views:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
 from semacdr.evaluation.validate import validation_score
 from semacdr.files import read_json, write_atomic, write_json, write_text
+from semacdr.memory import peak_bytes, reset_peak
 from semacdr.models.base import Recommender
 from semacdr.models.registry import model_class
 from semacdr.progress import Progress, say
@@ -109,6 +109,8 @@ class Trainer:
     def train(self) -> Cursor:
         """Trains to the end, from the checkpoint if there is one; leaves the best weights in the model."""
         self._resume()
+        if not len(self.split.valid):
+            say("no validation targets: training runs for all epochs and keeps the last weights")
         settings, cursor = self.settings, self.cursor
         total = len(self.batches) * settings.epochs
         progress = Progress(total, "train", "steps", done=cursor.step)
@@ -171,7 +173,7 @@ class Trainer:
         cursor = self.cursor
         scores = validation_score(self.model, self.split.valid, self.dataset, self.settings.valid_protocol)
         score = scores["all"]
-        better = score > cursor.best_score
+        better = score > cursor.best_score or not len(self.split.valid)  # nothing to choose by: the last one counts
         if better:
             cursor.best_score, cursor.best_epoch = score, cursor.epoch
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -239,6 +241,9 @@ def train(
     config_values, train_values = split_keys(settings or {}, cls.Config, TrainSettings)
     config = build(cls.Config, config_values, f"settings of {model}")
     training = build(TrainSettings, train_values, "training settings")
+    if embeddings is not None and not cls.reads_text:
+        raise InputError(f"{model} reads no text", where=f"--embeddings {embeddings}", fix="leave --embeddings out")
+    reset_peak()
     data = Dataset.load(dataset)
     split = make_split(data, training.split)
     table = EmbeddingTable.load(embeddings) if embeddings is not None else None
@@ -282,7 +287,7 @@ def train(
         }
     result["device"] = str(next(iter(instance.state_dict().values())).device)
     result["parameters"] = sum(p.numel() for p in instance.parameters())
-    result["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["peak_rss_bytes"] = peak_bytes()
     weights = {name: value.detach().cpu().contiguous() for name, value in instance.state_dict().items()}
     write_atomic(out / run_folder.WEIGHTS, lambda temporary: save_file(weights, temporary))
     write_json(
@@ -298,6 +303,8 @@ def _already(out: Path, manifest: dict[str, Any]) -> bool:
     if not (out / run_folder.RUN).is_file():
         return False
     there = read_json(out / run_folder.RUN)
+    if there["status"] != "done" and not (out / run_folder.CHECKPOINT).is_file():
+        return False  # it ended before it had anything to keep
     ignored = ("status", "dataset", "embeddings")  # folders may move; fingerprints may not change
     changed = [key for key, value in manifest.items() if key not in ignored and there.get(key) != value]
     if changed:

@@ -67,7 +67,7 @@ class Markov(Recommender):
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes the saved sparse matrix, whose size is known only now."""
         size = self.num_items + 1
-        arrays = tuple(tensors[name].numpy() for name in ("weight", "column", "row_start"))
+        arrays = tuple(tensors[name].cpu().numpy() for name in ("weight", "column", "row_start"))
         self._keep(sp.csr_matrix(arrays, shape=(size, size)))
 
     def encode(self, batch: Batch) -> sp.csr_matrix:
@@ -89,4 +89,4 @@ class Markov(Recommender):
         else:
             rows = np.repeat(np.arange(len(wanted)), wanted.shape[1])
             dense = np.asarray(encoded[rows, wanted.ravel()]).reshape(wanted.shape)
-        return torch.from_numpy(dense.astype(np.float32))
+        return torch.from_numpy(dense.astype(np.float32)).to(items.device)

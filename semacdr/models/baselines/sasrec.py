@@ -6,15 +6,17 @@ makes this old model a strong baseline (Klenitskiy & Vasilev, RecSys 2023).
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.models.base import Loss, TextTables, VectorRecommender
-from semacdr.models.layers import CausalEncoder, init_weights, positions_from_end
+from semacdr.models.layers import ID_STD, CausalEncoder, check_heads, init_weights, positions_from_end
 from semacdr.models.softmax import CandidateSoftmax, Scope
 
 
@@ -38,6 +40,11 @@ class SASRecConfig(Settings):
     num_negatives: int = Field(0, ge=0)
     """0: full softmax; else shared negatives of a sampled softmax with logQ correction."""
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        check_heads(self.embedding_dim, self.num_heads)
+        return self
+
 
 class SASRec(VectorRecommender):
     """The id-based causal transformer."""
@@ -54,7 +61,7 @@ class SASRec(VectorRecommender):
         self.softmax = CandidateSoftmax(catalogue, c.scope, c.num_negatives)
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0).float(), persistent=False)
         self.encoder.apply(init_weights)
-        nn.init.normal_(self.id.weight, std=c.embedding_dim**-0.5)
+        nn.init.normal_(self.id.weight, std=ID_STD)
         nn.init.normal_(self.start.weight, std=0.02)
 
     def states(self, items: Tensor, length: Tensor) -> Tensor:
