@@ -8,7 +8,8 @@ and loss (softmax over every item that occurs in training), in a process of its 
 alternates between repeats. Quality is that of the vectors that each exports after each epoch, ranked by our evaluator.
 
 Every measurement is a file under RESULTS/side_by_side/; one that is there is not made again, so an interrupted run goes
-on where it stopped. ``--only``, ``--stage`` and ``--seeds`` add measurements; the report is made of all that are there.
+on where it stopped. Delete a file to measure again, after a change of the code for example. ``--only``, ``--stage`` and
+``--seeds`` add measurements; the report is made of all that are there.
 """
 
 from __future__ import annotations

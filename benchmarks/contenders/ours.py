@@ -81,6 +81,7 @@ def main() -> None:
         epochs=job.epochs if job.kind == "train" else 2,
         batch_size=job.model["batch_size"],
         learning_rate=job.model["learning_rate"],
+        warmup_steps=0,  # as the others
         seed=job.seed,
         device="cpu",
         precision="fp32",
