@@ -74,7 +74,7 @@ class SemaCDRConfig(Settings):
     """Adapters of the content and domain-specific views have weights for each domain."""
     use_id: bool = True
     """Ablation: without it, items are text alone (needs tables)."""
-    id_dropout: float = Field(0.3, ge=0, lt=1)
+    id_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of items that do without their id residual in a training step, where there is text."""
     threads: list[Literal["source", "target", "mixed"]] = Field(["source", "target", "mixed"], min_length=1)
     """Ablation: which threads are fused; an event whose threads are all empty uses the start vector."""
@@ -82,7 +82,7 @@ class SemaCDRConfig(Settings):
     """Ablation: mean weighs the threads that are not empty alike."""
     item_loss_weight: float = Field(0.1, ge=0)
     """lambda_1 of L_item; 0 switches it off."""
-    sequence_loss_weight: float = Field(0.1, ge=0)
+    sequence_loss_weight: float = Field(0.01, ge=0)
     """lambda_2 of L_seq; 0 switches it off."""
     temperature: float = Field(0.1, gt=0)
     """tau of both contrastive losses."""
