@@ -93,6 +93,8 @@ def example_batches(
 class TrainBatches:
     """Training batches of whole sequences, every position a target, rows of like length together.
 
+    ``batch_size`` is the mean number of rows. Batches hold about equally many events rather than rows: with equal rows,
+    a batch of short ones would be a step of few, overweighted targets, and ndcg@10 after three epochs a quarter lower.
     An epoch's order depends on the seed and the epoch alone, so that a resumed run sees what an unbroken one would.
     Sequences with fewer than two events are left out, and so are windows that teach nothing. A longer sequence than
     ``max_seq_len + 1`` is cut into windows that overlap by nothing in their targets: the newest window is full, the
@@ -116,8 +118,8 @@ class TrainBatches:
         # Sorting by length with a little noise keeps padding low and still mixes who meets whom.
         noisy = length + random.uniform(-1.5, 1.5, len(length))
         order = np.argsort(noisy, kind="stable")
-        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
-        for index in random.permutation(len(batches))[first_batch:]:
+        batches = np.split(order, _even_cuts(length[order] + 1, len(self)))
+        for index in random.permutation(len(self))[first_batch:]:
             yield self._batch(batches[index], length)
 
     def _batch(self, rows: Int64Array, length: Int64Array) -> Batch:
@@ -133,6 +135,15 @@ class TrainBatches:
             targets=torch.from_numpy(targets * wanted),
             first_target=torch.from_numpy(first.astype(np.int64)),
         )
+
+
+def _even_cuts(size: Int64Array, pieces: int) -> Int64Array:
+    """Where to cut a list into as many non-empty pieces, of about equal sums of ``size``: (pieces - 1,) ascending."""
+    piece = np.arange(1, pieces)
+    total = np.cumsum(size)
+    cuts = np.searchsorted(total, total[-1:] * piece / max(pieces, 1), side="right")
+    cuts = np.maximum.accumulate(np.maximum(cuts - piece, 0)) + piece  # at least one before each cut
+    return np.minimum(cuts, len(size) - pieces + piece)  # and one behind
 
 
 def _windows(start: Int64Array, stop: Int64Array, max_seq_len: int) -> tuple[Int64Array, Int64Array, BoolArray]:

@@ -15,7 +15,7 @@ class TrainSettings(Settings):
     epochs: int = Field(40, ge=0)
     """Most passes over the training sequences; early stopping usually ends sooner."""
     batch_size: int = Field(128, gt=0)
-    """Sequences in a step; every position of each is a target."""
+    """Sequences in a step, on average; every position of each is a target, and steps have about equally many."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak rate of AdamW, reached after the warm-up."""
     weight_decay: float = Field(0.01, ge=0)

@@ -86,10 +86,28 @@ def test_each_target_is_learned_once_from_its_own_past(flags, max_seq_len, batch
         assert list(inputs) == row[at - len(inputs) : at]
     for batch in batches.epoch(epoch):
         assert int((batch.targets != 0).sum() + (batch.first_target != 0).sum()) > 0
-        assert len(batch.items) <= batch_size
         beyond = np.arange(batch.items.shape[1]) >= batch.length.numpy()[:, None]
         assert not batch.items.numpy()[beyond].any()
         assert not batch.targets.numpy()[beyond].any()
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.lists(st.integers(2, 12), max_size=30), st.integers(1, 6))
+def test_batches_hold_about_equally_many_events(lengths, batch_size):
+    rows = [list(range(1, length + 1)) for length in lengths]
+    batches = TrainBatches(train_of(rows), batch_size, max_seq_len=20, seed=0)
+    made = list(batches.epoch(0))
+    assert len(made) == len(batches) == -(-len(rows) // batch_size)
+    assert sum(len(batch.items) for batch in made) == len(rows)
+    assert all(len(batch.items) for batch in made)
+
+
+def test_a_batch_of_short_rows_has_more_of_them():
+    rows = [[1, 2]] * 90 + [list(range(1, 11))] * 18  # 180 events each
+    events = [int(batch.length.sum()) + len(batch.items) for batch in TrainBatches(train_of(rows), 27, 20, 0).epoch(0)]
+    assert len(events) == 4
+    assert sum(events) == 360
+    assert all(abs(count - 90) <= 10 for count in events)
 
 
 def test_the_opening_item_of_a_whole_sequence_is_a_target():
