@@ -48,8 +48,11 @@ class RankingConformance:
         return write_planted(folder / "data")
 
     @pytest.fixture(scope="class")
-    def table(self, folder: Path, dataset: Dataset) -> Path:
-        return write_vectors(folder / "table", dataset, self.views)
+    def table(self, folder: Path, dataset: Dataset) -> Path | None:
+        return self.vectors(folder / "table", dataset)
+
+    def vectors(self, folder: Path, dataset: Dataset) -> Path | None:
+        return write_vectors(folder, dataset, self.views) if model_class(self.model).reads_text else None
 
     def settings(self) -> dict[str, Any]:
         fields = model_class(self.model).Config.model_fields
@@ -65,7 +68,7 @@ class RankingConformance:
         return model.eval()
 
     @pytest.fixture(scope="class")
-    def trained(self, folder: Path, dataset: Dataset, table: Path) -> Path:
+    def trained(self, folder: Path, dataset: Dataset, table: Path | None) -> Path:
         gradient = model_class(self.model).trained_by_gradient
         return train(self.model, dataset.path, folder / "run", table, {**self.settings(), **(FAST if gradient else {})})
 
@@ -134,7 +137,9 @@ class RankingConformance:
         here = self.all_scores(model_trained, batch)[0]
         torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), here, rtol=1e-6, atol=1e-7)
 
-    def test_learns_the_planted_transitions(self, dataset: Dataset, model_trained: Recommender, table: Path) -> None:
+    def test_learns_the_planted_transitions(
+        self, dataset: Dataset, model_trained: Recommender, table: Path | None
+    ) -> None:
         if not self.planted:
             return
         split = make_split(dataset)
@@ -161,7 +166,7 @@ class RankingConformance:
     def test_one_and_three_domains(self, tmp_path: Path) -> None:
         for domains in (1, 3):
             dataset = write_planted(tmp_path / f"{domains}", domains, items=10, users=30, single_domain_users=0)
-            table = write_vectors(tmp_path / f"{domains}-table", dataset, self.views)
+            table = self.vectors(tmp_path / f"{domains}-table", dataset)
             model = self.untrained(dataset, table)
             if model.trained_by_gradient:
                 batch = next(TrainBatches(make_split(dataset).train, 16, model.max_seq_len, 0).epoch(0))
@@ -192,14 +197,14 @@ class GradientConformance(RankingConformance):
                 losses.append(float(loss.detach()))
         return losses
 
-    def test_the_loss_falls(self, dataset: Dataset, table: Path) -> None:
+    def test_the_loss_falls(self, dataset: Dataset, table: Path | None) -> None:
         losses = self.step_losses(dataset, table)
         assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
 
     def test_runs_without_text(self, dataset: Dataset) -> None:
         assert np.isfinite(self.step_losses(dataset, None)[:1]).all()
 
-    def test_later_events_do_not_change_earlier_positions(self, dataset: Dataset, table: Path) -> None:
+    def test_later_events_do_not_change_earlier_positions(self, dataset: Dataset, table: Path | None) -> None:
         """The gradient of one position's loss with respect to the inputs must be the same whatever comes later."""
         model = self.untrained(dataset, table)
         items = torch.from_numpy(dataset.user_items(12).astype(np.int64))[None, :8]
@@ -227,7 +232,7 @@ class GradientConformance(RankingConformance):
             b = model.loss(Batch(changed, length, targets)).total
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
-    def test_an_earlier_event_does_change_later_positions(self, dataset: Dataset, table: Path) -> None:
+    def test_an_earlier_event_does_change_later_positions(self, dataset: Dataset, table: Path | None) -> None:
         """The guard of the test above: without it, a model that ignores its input would pass."""
         model = self.untrained(dataset, table)
         items = torch.from_numpy(dataset.user_items(12).astype(np.int64))[None, :8]
@@ -242,7 +247,7 @@ class GradientConformance(RankingConformance):
         b = model.loss(Batch(changed, length, targets)).total
         assert abs(float(a.detach()) - float(b.detach())) > 1e-6
 
-    def test_training_loss_equals_scoring(self, dataset: Dataset, table: Path) -> None:
+    def test_training_loss_equals_scoring(self, dataset: Dataset, table: Path | None) -> None:
         """The loss of one prefix is the softmax of the scores that the ranker sees for it."""
         changes = {
             name: 0
@@ -264,7 +269,7 @@ class GradientConformance(RankingConformance):
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
     def test_the_same_seed_gives_the_same_weights_and_a_resumed_run_too(
-        self, dataset: Dataset, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, dataset: Dataset, table: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = {**self.settings(), **FAST, "epochs": 3}
         first = train(self.model, dataset.path, tmp_path / "a", table, settings)

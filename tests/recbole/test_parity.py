@@ -163,7 +163,13 @@ def test_converted_data_mask_the_whole_history(world: World, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("length", [3, 4, 12])
 def test_whole_sequences_are_our_trainers_batches(length: int, world: World, tmp_path: Path) -> None:
-    exact = {"dropout": 0.0, "adapter_dropout": 0.0, "item_loss_weight": 0.0, "sequence_loss_weight": 0.0}
+    exact = {
+        "dropout": 0.0,
+        "adapter_dropout": 0.0,
+        "id_dropout": 0.0,
+        "item_loss_weight": 0.0,
+        "sequence_loss_weight": 0.0,
+    }
     whole = {"semacdr_whole_sequences": True, "max_seq_len": length, "train_batch_size": 10_000}
     sides = both_sides(world, tmp_path, epochs=0, **exact, **whole)
     (batch,) = TrainBatches(sides.split.train, 10_000, length, 0).epoch(0)
