@@ -149,6 +149,10 @@ def _verdict(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     lines.append(
         "- Intervals that overlap are no evidence of a difference: semacdr keeps per-user ranks for paired tests."
     )
+    lines.append(
+        "- The profiles are by a 135M-parameter model that often invents what it says: they show that the path runs,"
+        " and are no evidence that profiles help."
+    )
     return lines
 
 
