@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -66,7 +67,8 @@ class SASRec(VectorRecommender):
 
     def states(self, items: Tensor, length: Tensor) -> Tensor:
         """(B, L) ids -> (B, L, D)."""
-        x = self.id(items) * (self.trained[items] * self.id.embedding_dim**0.5).unsqueeze(2)
+        # Normalised, an item weighs as much beside the blocks' outputs as they do, however small the table starts.
+        x = F.layer_norm(self.id(items), (self.id.embedding_dim,), eps=1e-12) * self.trained[items].unsqueeze(2)
         out: Tensor = self.encoder(x, positions_from_end(length, items.shape[1]))
         return out
 
