@@ -10,12 +10,10 @@ For example:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from semacdr.commands.nested import actions_of, print_json
 from semacdr.data.fetch import SOURCES, fetch
 from semacdr.data.readers import DEFAULT_GENRE_DOMAINS, FORMATS, ReadOptions, find_format
 from semacdr.errors import InputError
@@ -35,19 +33,7 @@ _EXAMPLES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommands."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def action(name: str, summary: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=_EXAMPLES[name],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        # Without a default of its own it leaves a --quiet before the action as it is.
-        made.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress on stderr")
-        return made
+    action = actions_of(parser, _EXAMPLES)
 
     listing = action("list", "raw formats that can be converted, and data that can be fetched")
     listing.add_argument("--json", action="store_true", help="machine-readable, alone on stdout")
@@ -115,11 +101,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
-
-
 def _list(args: argparse.Namespace) -> None:
     if args.json:
         formats = {name: {"summary": entry.summary, "needs": entry.needs} for name, entry in FORMATS.items()}
@@ -134,7 +115,7 @@ def _list(args: argparse.Namespace) -> None:
             }
             for name, source in SOURCES.items()
         }
-        _print_json({"formats": formats, "sources": sources})
+        print_json({"formats": formats, "sources": sources})
         return
     print("formats (semacdr data convert --format F --input DIR --output DIR):")
     for name, entry in FORMATS.items():
@@ -167,7 +148,7 @@ def _convert(args: argparse.Namespace) -> None:
     )
     manifest = convert(args.format, args.input, args.output, options, filters, name=args.name, skip_bad=args.skip_bad)
     if args.json:
-        _print_json(manifest)
+        print_json(manifest)
         return
     counts = manifest["counts"]
     targets = f", {counts['targets']:,} published targets" if counts["targets"] else ""
@@ -208,7 +189,7 @@ def _describe(args: argparse.Namespace) -> None:
 
     card = describe(Dataset.load(args.dataset))
     if args.json:
-        _print_json(card)
+        print_json(card)
     else:
         print(card_text(card))
 

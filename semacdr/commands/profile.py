@@ -12,11 +12,10 @@ For example:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from semacdr.commands.nested import actions_of, print_json
 from semacdr.errors import InputError
 from semacdr.progress import duration, say
 
@@ -34,18 +33,7 @@ _EXAMPLES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommands."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def action(name: str, summary: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=_EXAMPLES[name],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        made.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress on stderr")
-        return made
+    action = actions_of(parser, _EXAMPLES)
 
     items = action("items", "describe the items of a data set")
     items.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="a data set folder")
@@ -112,11 +100,6 @@ def run(args: argparse.Namespace) -> int | None:
     return actions[args.action](args)
 
 
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
-
-
 def _items(args: argparse.Namespace) -> None:
     from semacdr.data.dataset import Dataset
     from semacdr.profiling.engines import make_engine
@@ -139,7 +122,7 @@ def _items(args: argparse.Namespace) -> None:
         if record is not None:
             summary["compare"] = compare_with_record(store, record)
     if args.json:
-        _print_json(summary)
+        print_json(summary)
         return
     for view, counts in summary["views"].items():
         print(_plan_line(view, counts) if args.dry_run else _view_line(view, counts))
@@ -183,7 +166,7 @@ def _status(args: argparse.Namespace) -> None:
     with AnswerStore(args.store, create=False) as store:
         profiles, answers = store.status(), store.answer_counts()
     if args.json:
-        _print_json({"profiles": profiles, "answers": answers})
+        print_json({"profiles": profiles, "answers": answers})
         return
     print("profiles")
     totals: dict[tuple[str, str], int] = {}
@@ -212,7 +195,7 @@ def _export(args: argparse.Namespace) -> None:
     with AnswerStore(args.store, create=False) as store:
         counts = export_profiles(dataset, store, args.out)
     if args.json:
-        _print_json({"out": str(args.out), "items": dataset.num_items, "views": counts})
+        print_json({"out": str(args.out), "items": dataset.num_items, "views": counts})
         return
     for view, count in counts.items():
         print(f"{view}: {count} of {dataset.num_items} items have a valid profile")
@@ -229,7 +212,7 @@ def _show(args: argparse.Namespace) -> None:
         prompts, vocabulary = load_prompts(args.prompts), Vocabulary.load(args.vocabulary)
         shown = show_item(dataset, store, prompts, vocabulary, args.item, args.kind)
     if args.json:
-        _print_json(shown)
+        print_json(shown)
         return
     for entry in shown:
         print(f"== {entry['view']}: {entry['kind']}  ({entry['prompt']}, {entry['model']} {entry['revision']})")
@@ -258,6 +241,6 @@ def _record(args: argparse.Namespace) -> None:
     write_record(args.out, Record(made.model, made.revision, made.answers, {"prompts": prompts, **notes}))
     summary = {"out": str(args.out), "answers": len(made.answers), "bytes": args.out.stat().st_size}
     if args.json:
-        _print_json(summary)
+        print_json(summary)
         return
     print(f"{summary['answers']} answers, {summary['bytes']} bytes -> {args.out}")

@@ -37,12 +37,6 @@ class Dropout(nn.Module):
         return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
 
 
-def check_heads(embedding_dim: int, num_heads: int) -> None:
-    """Refuses a width that the heads cannot share out: for the validators of settings."""
-    if embedding_dim % num_heads:
-        raise ValueError(f"embedding_dim {embedding_dim} is not a multiple of num_heads {num_heads}")
-
-
 class CausalBlock(nn.Module):
     """One pre-norm transformer block: self-attention, then a two-layer GELU network.
 

@@ -23,13 +23,12 @@ spaces grow hub items; the fusion can collapse onto the mixed thread (watch ``th
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.errors import InputError, nearest
@@ -37,33 +36,21 @@ from semacdr.models.adapter import ItemEncoder
 from semacdr.models.base import Loss, TextTables, VectorRecommender
 from semacdr.models.layers import (
     CausalEncoder,
-    check_heads,
     init_weights,
     last_index,
     positions_from_end,
     positions_from_end_within,
 )
 from semacdr.models.losses import info_nce
-from semacdr.models.softmax import CandidateSoftmax, Scope
+from semacdr.models.settings import SequenceSettings
+from semacdr.models.softmax import CandidateSoftmax
 
 THREADS = ("source", "target", "mixed")
 
 
-class SemaCDRConfig(Settings):
+class SemaCDRConfig(SequenceSettings):
     """Settings of SemaCDR."""
 
-    embedding_dim: int = Field(128, gt=0)
-    """D."""
-    num_layers: int = Field(2, gt=0)
-    """Transformer blocks of each thread."""
-    num_heads: int = Field(2, gt=0)
-    """H, a divisor of D."""
-    ffn_dim: int = Field(512, gt=0)
-    """Inner width of a block."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    """In the threads."""
-    max_seq_len: int = Field(50, gt=0)
-    """L: events of a history that are read."""
     views: list[str] | None = None
     """Text views to use; null takes all that the tables have."""
     adapter_dim: int = Field(256, gt=0)
@@ -90,15 +77,6 @@ class SemaCDRConfig(Settings):
     """tau of the soft targets of L_item; null for one-hot targets."""
     item_loss_size: int = Field(512, gt=1)
     """Items drawn for L_item in each step, from the batch's candidates."""
-    scope: Scope = "domain"
-    """Whose items a target competes with in training."""
-    num_negatives: int = Field(0, ge=0)
-    """0: full softmax; else shared negatives of a sampled softmax with logQ correction."""
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> Self:
-        check_heads(self.embedding_dim, self.num_heads)
-        return self
 
 
 class SemaCDR(VectorRecommender):

@@ -6,45 +6,20 @@ makes this old model a strong baseline (Klenitskiy & Vasilev, RecSys 2023).
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.models.base import Loss, TextTables, VectorRecommender
-from semacdr.models.layers import ID_STD, CausalEncoder, check_heads, init_weights, positions_from_end
-from semacdr.models.softmax import CandidateSoftmax, Scope
+from semacdr.models.layers import ID_STD, CausalEncoder, init_weights, positions_from_end
+from semacdr.models.settings import SequenceSettings
+from semacdr.models.softmax import CandidateSoftmax
 
 
-class SASRecConfig(Settings):
+class SASRecConfig(SequenceSettings):
     """Settings of SASRec."""
-
-    embedding_dim: int = Field(128, gt=0)
-    """D."""
-    num_layers: int = Field(2, gt=0)
-    """Transformer blocks."""
-    num_heads: int = Field(2, gt=0)
-    """H, a divisor of D."""
-    ffn_dim: int = Field(512, gt=0)
-    """Inner width of a block."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    """On the input and the residual branches."""
-    max_seq_len: int = Field(50, gt=0)
-    """L."""
-    scope: Scope = "domain"
-    """Whose items a target competes with in training."""
-    num_negatives: int = Field(0, ge=0)
-    """0: full softmax; else shared negatives of a sampled softmax with logQ correction."""
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> Self:
-        check_heads(self.embedding_dim, self.num_heads)
-        return self
 
 
 class SASRec(VectorRecommender):
