@@ -112,7 +112,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def canonical_json(value: Any) -> str:
+    """JSON in one form for equal values: keys sorted, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def fingerprint(value: Any) -> str:
-    """Hex SHA-256 of a JSON-able value in canonical form (keys sorted, no spaces)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """Hex SHA-256 of a JSON-able value in canonical form."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()

@@ -45,6 +45,11 @@ class Progress:
         self.terminal = sys.stderr.isatty()
         self.every_s = every_s if every_s is not None else (0.2 if self.terminal else 10.0)
 
+    def skip(self, count: int) -> None:
+        """Adds units that needed no work: they count for the total but not for the rate."""
+        self.done += count
+        self.start_done += count
+
     def update(self, count: int = 1, note: str = "") -> None:
         """Adds ``count`` finished units; ``note`` is shown at the end of the line."""
         self.done += count

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+Actions = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a subcommand, given its name and summary."""
 
-def actions_of(
-    parser: argparse.ArgumentParser, examples: Mapping[str, str]
-) -> Callable[[str, str], argparse.ArgumentParser]:
+
+def actions_of(parser: argparse.ArgumentParser, examples: Mapping[str, str]) -> Actions:
     """A function that adds one subcommand, given its name and summary; its help ends with its example."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 

@@ -1,23 +1,22 @@
 """Profiles of items: the plan, the batches, the retries.
 
-The plan is made from the full list in a fixed order, and what the store has already is left out. Batches are cut from
-what remains, in order, and kept one transaction each. After a kill exactly the batches that had not ended remain, cut
-as before, so that every answer equals that of an unbroken run, although what else is in a batch changes an answer.
+The plan is made block by block of the catalogue in a fixed order, and what the store has already is left out. Batches
+are cut from what remains of a block, in order; each group of answers that the engine yields is one transaction. Where
+the groups are whole batches, after a kill exactly those that had not ended remain, cut as before, so that every answer
+equals that of an unbroken run, although what else is in a batch changes an answer.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from semacdr.data.dataset import Dataset
 from semacdr.data.item_text import item_fields
 from semacdr.data.schema import DOMAIN, ITEM_ID
 from semacdr.profiling.engines.base import Answer, Engine, Request, Sampling, answer_key
-from semacdr.profiling.prompts import Forbidden, Prompt, Vocabulary
+from semacdr.profiling.prompts import Forbidden, Kind, Prompt, Vocabulary
 from semacdr.profiling.store import AnswerStore, Origin, ProfileRow
 from semacdr.profiling.validate import PARSER_VERSION, VALID, Parse, parse, parse_key
 from semacdr.progress import Progress
@@ -69,27 +68,28 @@ class ViewCounts:
         return self.valid / self.planned if self.planned else 0.0
 
 
-def plan_view(
-    dataset: Dataset, prompt: Prompt, vocabulary: Vocabulary, kind: str | None = None, limit: int | None = None
+def plan_items(
+    rows: Sequence[dict[str, Any]], prompt: Prompt, vocabulary: Vocabulary, kind: str | None = None
 ) -> tuple[list[Planned], int]:
-    """The questions of one view, in catalogue order, and the number of items that have no text to ask about.
+    """The questions of one view about some items, in their order, and how many have no text to ask about.
 
     Args:
-        dataset: the data set.
+        rows: of ``items.parquet``.
         prompt: the view's prompt.
         vocabulary: what the items of each domain are.
         kind: overrules the vocabulary's choice for all domains.
-        limit: only the first so many items of the catalogue.
     """
-    rows: list[dict[str, Any]] = dataset.item_frame().to_dict("records")  # type: ignore[assignment]
-    kinds = {domain: vocabulary.kind(domain, kind) for domain in dataset.domains}
+    kinds: dict[str, Kind] = {}
     planned = []
-    for row in rows[:limit]:
+    for row in rows:
         fields = item_fields(row)
         if fields:
-            of = kinds[row[DOMAIN]]
+            domain = row[DOMAIN]
+            if domain not in kinds:
+                kinds[domain] = vocabulary.kind(domain, kind)
+            of = kinds[domain]
             planned.append(Planned(str(row[ITEM_ID]), prompt.request(fields, of), prompt.forbidden(fields, of)))
-    return planned, len(rows[:limit]) - len(planned)
+    return planned, len(rows) - len(planned)
 
 
 def attempt_of(prompt: Prompt, request: Request, attempt: int) -> tuple[Request, Sampling]:
@@ -105,49 +105,45 @@ class ItemProfiler:
         engine: answers what the store does not have.
         store: keeps answers and parses.
         dataset: name under which the items' profiles are kept.
-        batch_size: requests per engine call.
         attempts: how often an item is asked before its failure stands.
     """
 
     engine: Engine
     store: AnswerStore
     dataset: str
-    batch_size: int = 32
     attempts: int = 3
 
-    def run(self, prompt: Prompt, planned: Sequence[Planned], no_text: int = 0) -> ViewCounts:
-        """Brings every planned item to a valid profile, or to a failure with a named kind."""
-        started, cpu_started = time.monotonic(), time.process_time()
+    def run(
+        self, prompt: Prompt, planned: Sequence[Planned], counts: ViewCounts, progress: Progress | None = None
+    ) -> None:
+        """Brings every planned item to a valid profile, or to a failure with a named kind, and adds to the counts."""
         by_request: dict[Request, list[Planned]] = {}
         for item in planned:
             by_request.setdefault(item.request, []).append(item)
-        counts = ViewCounts(len(planned) + no_text, no_text, len(planned), len(by_request))
+        counts.planned += len(planned)
+        counts.distinct += len(by_request)
         called: set[Request] = set()
         outcome: dict[Request, str] = {}
         pending = list(by_request)
         for attempt in range(self.attempts):
-            results = self._attempt(prompt, by_request, pending, attempt, counts, called)
-            for request, kind in results.items():
-                outcome[request] = kind
+            outcome.update(self._attempt(prompt, by_request, pending, attempt, counts, called, progress))
             pending = [request for request in pending if outcome[request] not in (VALID, MISSING)]
+        failures: Counter[str] = Counter(counts.invalid_kinds)
         for request, items in by_request.items():
             kind = outcome[request]
             counts.valid += len(items) * (kind == VALID)
             counts.missing += len(items) * (kind == MISSING)
             counts.cached += len(items) * (request not in called and kind != MISSING)
-        failures = Counter(
-            {kind: sum(len(by_request[r]) for r, k in outcome.items() if k == kind) for kind in set(outcome.values())}
-        )
-        counts.invalid_kinds = {kind: n for kind, n in failures.most_common() if kind not in (VALID, MISSING)}
-        counts.invalid = sum(counts.invalid_kinds.values())
-        counts.seconds = round(time.monotonic() - started, 3)
-        counts.cpu_seconds = round(time.process_time() - cpu_started, 3)
-        return counts
+            if kind not in (VALID, MISSING):
+                failures[kind] += len(items)
+        counts.invalid_kinds = dict(failures.most_common())
+        counts.invalid = failures.total()
 
-    def pending(self, prompt: Prompt, planned: Sequence[Planned]) -> int:
-        """How many distinct first questions the store cannot answer: what a dry run prints."""
-        keys = {answer_key(item.request, self.engine.identity, prompt.sampling) for item in planned}
-        return len(keys) - len(self.store.answers(sorted(keys)))
+    def pending(self, prompt: Prompt, planned: Sequence[Planned]) -> list[Request]:
+        """The distinct first questions that the store cannot answer: what a dry run counts."""
+        keys = {answer_key(item.request, self.engine.identity, prompt.sampling): item.request for item in planned}
+        kept = self.store.answers(sorted(keys))
+        return [request for key, request in keys.items() if key not in kept]
 
     def _attempt(
         self,
@@ -157,6 +153,7 @@ class ItemProfiler:
         attempt: int,
         counts: ViewCounts,
         called: set[Request],
+        progress: Progress | None,
     ) -> dict[Request, str]:
         """One attempt at all pending requests; the kind of outcome of each."""
         identity = self.engine.identity
@@ -169,25 +166,27 @@ class ItemProfiler:
 
         todo = [request for request in pending if keys[request] not in kept]
         todo.sort(key=lambda request: (-_length(request), keys[request]))
-        label = prompt.view if attempt == 0 else f"{prompt.view}, attempt {attempt + 1}"
-        progress = Progress(len(known) + len(todo), label, done=len(known)) if todo else None
+        if progress and attempt == 0:
+            progress.skip(sum(len(by_request[request]) for request in known))
         origin = Origin(prompt.view, prompt.label, identity.model, identity.revision, self.engine.name, attempt)
-        for start in range(0, len(todo), self.batch_size):
-            batch = todo[start : start + self.batch_size]
-            answers = self.engine.generate([asked[request][0] for request in batch], asked[batch[0]][1])
-            given = {r: (keys[r], answer) for r, answer in zip(batch, answers, strict=True) if answer.finish != MISSING}
-            self.store.add_answers((key, origin, answer) for key, answer in given.values())
-            self._settle(prompt, by_request, given, kinds)
-            self._count(counts, [answer for _, answer in given.values()], attempt)
-            called.update(given)
-            if progress:
-                progress.update(len(batch), f"{sum(kind == VALID for kind in kinds.values())} valid")
+        chunk = self.engine.chunk
+        for start in range(0, len(todo), chunk):
+            batch = todo[start : start + chunk]
+            for group in self.engine.generate([asked[request][0] for request in batch], asked[batch[0]][1]):
+                found = {batch[place]: answer for place, answer in group.items() if answer.finish != MISSING}
+                given = {request: (keys[request], answer) for request, answer in found.items()}
+                self.store.add_answers((key, origin, answer) for key, answer in given.values())
+                self._settle(prompt, by_request, given, kinds)
+                self._count(counts, list(found.values()), attempt)
+                called.update(given)
+                if progress:
+                    items = sum(len(by_request[batch[place]]) for place in group)
+                    note = f"attempt {attempt + 1}, " if attempt else ""
+                    progress.update(items if attempt == 0 else 0, f"{note}{counts.generated} answers")
         lost = [request for request in todo if request not in kinds]
         if attempt == 0:
             self._keep_missing(prompt, [item for request in lost for item in by_request[request]])
-            kinds.update(dict.fromkeys(lost, MISSING))
-        if progress:
-            progress.close(f"{sum(kind == VALID for kind in kinds.values())} valid")
+        kinds.update(dict.fromkeys(lost, MISSING))
         return kinds
 
     def _settle(

@@ -19,7 +19,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from semacdr.config import Settings, build
 from semacdr.data.item_text import cut
 from semacdr.errors import InputError, nearest
-from semacdr.files import fingerprint
+from semacdr.files import canonical_json, fingerprint
 from semacdr.profiling.engines.base import Message, Request, Sampling
 from semacdr.profiling.words import content_words, singular, words
 from semacdr.resources import prompts_folder
@@ -60,7 +60,10 @@ class FrontMatter(Settings):
     min_words: int
     max_words: int
     forbid: tuple[Literal["domain", "title"], ...]
-    prefix: str
+    prefix: str = ""
+    """The start of the answer, for models that are not decoded by the schema."""
+    structured: bool = False
+    """Whether the answer is decoded by the schema; then there is no prefix."""
     sampling: SamplingSettings
     retry: dict[str, float]
     system: str
@@ -181,6 +184,7 @@ class Prompt:
             messages=tuple(turns),
             prefix=self.front.prefix,
             banned=tuple(sorted({*forbidden.domain, *forbidden.title})),
+            schema=canonical_json(self.front.json_schema) if self.front.structured else "",
         )
 
     def _render(self, template: Any, item: Mapping[str, str], kind: Kind) -> str:
@@ -217,6 +221,8 @@ def load_prompt(path: Path) -> Prompt:
         raise InputError("the front matter is not a mapping", where=str(path))
     values["json_schema"] = values.pop("schema", {})  # pydantic keeps `schema` for itself
     front = build(FrontMatter, values, str(path))
+    if front.structured and front.prefix:
+        raise InputError("a structured prompt has no prefix: the schema says how the answer starts", where=str(path))
     for examples in front.examples.values():
         for example in examples:
             answer = json.dumps({"description": example.description}, ensure_ascii=False)
@@ -227,16 +233,20 @@ def load_prompt(path: Path) -> Prompt:
     return prompt
 
 
-def load_prompts(chosen: list[Path] | None = None) -> list[Prompt]:
+def load_prompts(chosen: list[Path] | None = None, structured: bool = False) -> list[Prompt]:
     """The prompts of the given files or folders; by default the newest version of both item views.
 
-    A folder stands for the template with the highest version in it.
+    A folder stands for the template with the highest version in it that suits the engine.
+
+    Args:
+        chosen: template files or folders.
+        structured: whether the engine decodes by a schema; without it, structured versions are passed over.
 
     Raises:
         InputError: a path without a template, or two prompts for one view.
     """
     paths = chosen or [prompts_folder() / "item" / view for view in ITEM_VIEWS]
-    prompts = [load_prompt(path if path.suffix == ".j2" else _newest(path)) for path in paths]
+    prompts = [load_prompt(path) if path.suffix == ".j2" else _newest(path, structured) for path in paths]
     views = [prompt.view for prompt in prompts]
     for view in views:
         if views.count(view) > 1:
@@ -244,8 +254,16 @@ def load_prompts(chosen: list[Path] | None = None) -> list[Prompt]:
     return prompts
 
 
-def _newest(folder: Path) -> Path:
+def _newest(folder: Path, structured: bool) -> Prompt:
     versions = {int(match[1]): file for file in folder.glob("v*.j2") if (match := re.fullmatch(r"v(\d+)", file.stem))}
     if not versions:
         raise InputError("no template v*.j2 in this folder", where=str(folder), fix="see prompts/item/")
-    return versions[max(versions)]
+    for version in sorted(versions, reverse=True):
+        prompt = load_prompt(versions[version])
+        if structured or not prompt.front.structured:
+            return prompt
+    raise InputError(
+        "every template in this folder wants structured output, which this engine does not give",
+        where=str(folder),
+        fix="--engine vllm or openai, or name a template file",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 import pandas as pd
 
 from semacdr.data.dataset import Dataset
+from semacdr.data.item_rows import ItemRows
 from semacdr.data.item_text import item_fields
 from semacdr.errors import InputError
 from semacdr.files import write_atomic
 from semacdr.profiling.engines.base import Engine, ModelIdentity, Request, Sampling, answer_key
-from semacdr.profiling.items import ItemProfiler, ViewCounts, attempt_of, plan_view
+from semacdr.profiling.items import ItemProfiler, ViewCounts, attempt_of, plan_items
 from semacdr.profiling.prompts import Prompt, Vocabulary
 from semacdr.profiling.recorded import Record
 from semacdr.profiling.store import AnswerStore
-from semacdr.progress import say
+from semacdr.progress import Progress, say
 
 LOW_SHARE = 0.5
 _COUNTS = ("planned", "no_text", "cached", "generated", "retried", "valid", "invalid", "missing")
@@ -30,14 +32,13 @@ class RunOptions:
     """How a profiling run goes about it; see :class:`~semacdr.profiling.items.ItemProfiler`."""
 
     limit: int | None = None
-    batch_size: int = 32
     attempts: int = 3
     kind: str | None = None
     dry_run: bool = False
 
 
 def profile_items(
-    dataset: Dataset,
+    items: ItemRows,
     engine: Engine,
     store: AnswerStore,
     prompts: Sequence[Prompt],
@@ -46,19 +47,18 @@ def profile_items(
 ) -> dict[str, Any]:
     """Profiles the items of a data set in every view and returns the counts, summed and by view.
 
+    The catalogue is read, asked about and kept block by block, so memory does not grow with it.
+
     Raises:
         SemacdrError: the engine cannot run, or the store cannot be written. What was finished is kept.
     """
-    profiler = ItemProfiler(engine, store, dataset.name, options.batch_size, options.attempts)
+    profiler = ItemProfiler(engine, store, items.name, options.attempts)
     views: dict[str, dict[str, Any]] = {}
     for prompt in prompts:
-        planned, no_text = plan_view(dataset, prompt, vocabulary, options.kind, options.limit)
         if options.dry_run:
-            counts = ViewCounts(len(planned) + no_text, no_text, len(planned), len({item.request for item in planned}))
-            calls = profiler.pending(prompt, planned)
-            views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "to_generate": calls}
+            views[prompt.view] = _plan(profiler, items, prompt, vocabulary, options)
             continue
-        counts = profiler.run(prompt, planned, no_text)
+        counts = _run_view(profiler, items, prompt, vocabulary, options)
         views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
         if counts.planned and counts.valid_share < LOW_SHARE:
             say(f"{prompt.view}: only {counts.valid_share:.0%} of the profiles are valid; see: semacdr profile status")
@@ -67,7 +67,7 @@ def profile_items(
         total["to_generate"] = sum(view["to_generate"] for view in views.values())
     identity = engine.identity
     return {
-        "dataset": dataset.name,
+        "dataset": items.name,
         "engine": engine.name,
         "model": identity.model,
         "revision": identity.revision,
@@ -75,6 +75,39 @@ def profile_items(
         **total,
         "views": views,
     }
+
+
+def _run_view(
+    profiler: ItemProfiler, items: ItemRows, prompt: Prompt, vocabulary: Vocabulary, options: RunOptions
+) -> ViewCounts:
+    started, cpu_started = time.monotonic(), time.process_time()
+    counts = ViewCounts()
+    progress = Progress(min(options.limit or items.num_items, items.num_items), prompt.view)
+    for rows in items.blocks(options.limit):
+        planned, no_text = plan_items(rows, prompt, vocabulary, options.kind)
+        counts.items += len(rows)
+        counts.no_text += no_text
+        progress.skip(no_text)
+        profiler.run(prompt, planned, counts, progress)
+    if counts.generated:
+        progress.close(f"{counts.valid} valid")
+    counts.seconds = round(time.monotonic() - started, 3)
+    counts.cpu_seconds = round(time.process_time() - cpu_started, 3)
+    return counts
+
+
+def _plan(
+    profiler: ItemProfiler, items: ItemRows, prompt: Prompt, vocabulary: Vocabulary, options: RunOptions
+) -> dict[str, Any]:
+    counts, calls = ViewCounts(), 0
+    for rows in items.blocks(options.limit):
+        planned, no_text = plan_items(rows, prompt, vocabulary, options.kind)
+        counts.items += len(rows)
+        counts.no_text += no_text
+        counts.planned += len(planned)
+        counts.distinct += len({item.request for item in planned})
+        calls += len(profiler.pending(prompt, planned))
+    return {"prompt": prompt.label, **asdict(counts), "to_generate": calls}
 
 
 def compare_with_record(store: AnswerStore, record: Record) -> dict[str, int]:

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from semacdr.data.dataset import Dataset
+from semacdr.data.item_rows import ItemRows
 from semacdr.profiling.prompts import Vocabulary, load_prompts
 from semacdr.profiling.run import RunOptions, profile_items
 from semacdr.profiling.store import AnswerStore
@@ -32,8 +32,8 @@ def die_at(target: object, method: str, number: int, when: str) -> None:
 
 
 if __name__ == "__main__":
-    dataset, engine = Dataset.load(sys.argv[1]), FakeEngine()
+    rows, engine = ItemRows(sys.argv[1]), FakeEngine()
     store = AnswerStore(Path(sys.argv[2]))
     method, number, when = sys.argv[3].split(":")
-    die_at(engine if method == "generate" else store, method, int(number), when)
-    profile_items(dataset, engine, store, load_prompts(), Vocabulary.load(), RunOptions(batch_size=4))
+    die_at(engine if method == "batch" else store, method, int(number), when)
+    profile_items(rows, engine, store, load_prompts(), Vocabulary.load(), RunOptions())

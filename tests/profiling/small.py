@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,19 @@ class FakeEngine:
     """
 
     name = "fake"
+    structured = False
 
-    def __init__(self, bad: float = 0.3, model: str = "fake-model", revision: str = "1") -> None:
+    def __init__(self, bad: float = 0.3, model: str = "fake-model", revision: str = "1", chunk: int = 4) -> None:
+        self.chunk = chunk
         self.identity = ModelIdentity(model, revision)
         self.bad = bad
         self.calls = 0
         self.asked: list[Request] = []
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[dict[int, Answer]]:
+        yield dict(enumerate(self.batch(requests, sampling)))
+
+    def batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
         self.calls += 1
         self.asked.extend(requests)
         keys = [answer_key(request, self.identity, sampling) for request in requests]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from semacdr.data.dataset import Dataset
+from semacdr.data.item_rows import ItemRows
 from semacdr.profiling import items as items_module
 from semacdr.profiling import validate
 from semacdr.profiling.engines.base import Answer, Message, ModelIdentity, Request, Sampling, answer_key
@@ -30,8 +31,8 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def run(dataset: Dataset, store: AnswerStore, engine: FakeEngine, prompts: list[Prompt] | None = None, **options):
-    options = {"batch_size": 4, **options}
-    return profile_items(dataset, engine, store, prompts or load_prompts(), Vocabulary.load(), RunOptions(**options))
+    rows = ItemRows(dataset.path)
+    return profile_items(rows, engine, store, prompts or load_prompts(), Vocabulary.load(), RunOptions(**options))
 
 
 def edited_prompts(folder: Path, view: str, old: str, new: str) -> list[Prompt]:
@@ -52,6 +53,7 @@ def test_key_changes_with_each_part_of_what_is_asked() -> None:
         (dataclasses.replace(request, prefix="q"), identity, sampling),
         (dataclasses.replace(request, banned=("c",)), identity, sampling),
         (dataclasses.replace(request, attempt=1), identity, sampling),
+        (dataclasses.replace(request, schema="{}"), identity, sampling),
         (request, ModelIdentity("m2", "1"), sampling),
         (request, ModelIdentity("m", "2"), sampling),
     ]
@@ -88,8 +90,8 @@ def test_every_item_gets_an_outcome_and_failures_are_retried(dataset: Dataset, t
 
 def test_failure_stands_after_the_last_attempt(dataset: Dataset) -> None:
     class NeverDone(FakeEngine):
-        def generate(self, requests, sampling):
-            return [dataclasses.replace(a, finish="length") for a in super().generate(requests, sampling)]
+        def batch(self, requests, sampling):
+            return [dataclasses.replace(a, finish="length") for a in super().batch(requests, sampling)]
 
     engine = NeverDone()
     with AnswerStore(None) as store:
@@ -159,12 +161,12 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "death",
     [
-        "generate:1:before",
-        "generate:4:after",
+        "batch:1:before",
+        "batch:4:after",
         "add_answers:5:after",
         "add_parses:7:before",
         "set_profiles:9:after",
-        "generate:11:before",
+        "batch:11:before",
         "add_answers:13:before",
     ],
 )
@@ -197,3 +199,18 @@ def test_digest_sees_a_changed_answer() -> None:
     for store, text in zip(stores, ("one", "two")):
         store.add_answers([("k", origin, Answer(text, "stop"))])
     assert stores[0].digest() != stores[1].digest()
+
+
+def test_blocks_of_the_catalogue_do_not_matter(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(bad=0)
+    with AnswerStore(None) as store:
+        whole = run(dataset, store, engine)
+        monkeypatch.setattr(ItemRows.blocks, "__defaults__", (None, 7))
+        assert [len(block) for block in ItemRows(dataset.path).blocks(30)] == [7, 7, 7, 7, 2]
+        again = run(dataset, store, engine)
+        assert (again["generated"], again["cached"]) == (0, 66)
+    with AnswerStore(None) as store:
+        blocks = run(dataset, store, FakeEngine(bad=0))
+        assert (blocks["generated"], blocks["valid"]) == (whole["generated"], whole["valid"])

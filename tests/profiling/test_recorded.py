@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from semacdr.cli import main
+from semacdr.data.item_rows import ItemRows
 from semacdr.errors import InputError
 from semacdr.profiling.engines.recorded import RecordedEngine
 from semacdr.profiling.prompts import Vocabulary, load_prompts
@@ -22,7 +23,9 @@ from tests.profiling.small import FILMS, TOYS, FakeEngine, write_dataset
 def recorded(tmp_path: Path) -> Path:
     dataset = write_dataset(tmp_path / "data")
     with AnswerStore(tmp_path / "live.sqlite") as store:
-        profile_items(dataset, FakeEngine(bad=0.5), store, load_prompts(), Vocabulary.load(), RunOptions())
+        profile_items(
+            ItemRows(dataset.path), FakeEngine(bad=0.5), store, load_prompts(), Vocabulary.load(), RunOptions()
+        )
     made = read_record(tmp_path / "live.sqlite")
     write_record(tmp_path / "r.jsonl.gz", Record(made.model, made.revision, made.answers, {"licence": "none"}))
     return tmp_path / "r.jsonl.gz"
@@ -30,7 +33,7 @@ def recorded(tmp_path: Path) -> Path:
 
 def replay(dataset, record: Path, store: AnswerStore):
     engine = RecordedEngine(str(record))
-    return profile_items(dataset, engine, store, load_prompts(), Vocabulary.load(), RunOptions())
+    return profile_items(ItemRows(dataset.path), engine, store, load_prompts(), Vocabulary.load(), RunOptions())
 
 
 def test_replay_gives_what_the_engine_gave(tmp_path: Path) -> None:

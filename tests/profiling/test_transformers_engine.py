@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from semacdr.local_models import embedded_encoder
 from semacdr.profiling.engines import make_engine
-from semacdr.profiling.engines.base import Message, Request, Sampling
+from semacdr.profiling.engines.base import Message, Request, Sampling, answers_of
 from semacdr.profiling.engines.decoding import BannedWords
 from semacdr.profiling.engines.transformers import TransformersEngine
 from semacdr.profiling.words import words
@@ -57,26 +57,26 @@ def ask(text: str, **changes: object) -> Request:
 def test_answers_do_not_depend_on_padding_or_the_shared_part(engine: TransformersEngine) -> None:
     requests = [ask("a lamp"), ask("a very long wooden bench with a red back"), ask("tea")]
     sampling = Sampling(max_new_tokens=10)
-    together = engine.generate(requests, sampling)
-    assert together == [engine.generate([request], sampling)[0] for request in requests]
+    together = answers_of(engine, requests, sampling)
+    assert together == [answers_of(engine, [request], sampling)[0] for request in requests]
     assert [answer.tokens for answer in together] == [10, 10, 10]
     assert len({answer.text for answer in together}) > 1
 
 
 def test_too_long_a_prompt_is_refused_alone(engine: TransformersEngine) -> None:
-    answers = engine.generate([ask("tea"), ask("word " * 200), ask("a lamp")], Sampling(max_new_tokens=5))
+    answers = answers_of(engine, [ask("tea"), ask("word " * 200), ask("a lamp")], Sampling(max_new_tokens=5))
     assert [answer.finish for answer in answers] == ["length", "refused", "length"]
-    assert engine.generate([ask("word " * 200)], Sampling(max_new_tokens=5))[0].finish == "refused"
+    assert answers_of(engine, [ask("word " * 200)], Sampling(max_new_tokens=5))[0].finish == "refused"
 
 
 def test_banned_words_are_not_decoded(engine: TransformersEngine) -> None:
     sampling = Sampling(max_new_tokens=12)
-    free = words(engine.generate([ask("a lamp"), ask("tea")], sampling)[0].text)
+    free = words(answers_of(engine, [ask("a lamp"), ask("tea")], sampling)[0].text)
     banned = tuple(sorted(set(free)))
     assert banned
-    first, second = engine.generate([ask("a lamp", banned=banned), ask("tea")], sampling)
+    first, second = answers_of(engine, [ask("a lamp", banned=banned), ask("tea")], sampling)
     assert not set(banned) & set(words(first.text))
-    assert second.text == engine.generate([ask("a lamp"), ask("tea")], sampling)[1].text  # the other row is free
+    assert second.text == answers_of(engine, [ask("a lamp"), ask("tea")], sampling)[1].text  # the other row is free
 
 
 def test_longer_words_lose_their_last_token_only() -> None:
@@ -93,9 +93,9 @@ def test_longer_words_lose_their_last_token_only() -> None:
 
 def test_retries_are_sampled_by_a_seed_of_their_own(engine: TransformersEngine) -> None:
     sampling = Sampling(max_new_tokens=10, temperature=1.0)
-    first = engine.generate([ask("a lamp")], sampling)
-    assert engine.generate([ask("a lamp")], sampling) == first
-    assert engine.generate([ask("a lamp", attempt=1)], sampling) != first
+    first = answers_of(engine, [ask("a lamp")], sampling)
+    assert answers_of(engine, [ask("a lamp")], sampling) == first
+    assert answers_of(engine, [ask("a lamp", attempt=1)], sampling) != first
 
 
 def test_a_folder_is_known_by_its_weights(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_embedded_model_follows_prefix_and_stop() -> None:
         prefix='{"description": "The',
         banned=("water", "ocean"),
     )
-    answer = engine.generate([request], Sampling(48, repetition_penalty=1.05, stop=('"', "\n"), max_sentences=1))[0]
+    answer = answers_of(engine, [request], Sampling(48, repetition_penalty=1.05, stop=('"', "\n"), max_sentences=1))[0]
     assert answer.finish == "stop"
     assert 3 < len(answer.text.split()) < 48
     assert '"' not in answer.text

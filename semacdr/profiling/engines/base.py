@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from semacdr.files import fingerprint
 
-Finish = Literal["stop", "length", "missing", "refused"]
+Finish = Literal["stop", "length", "missing", "refused", "failed"]
 """``stop``: the model or a stop rule ended the answer; ``length``: cut at ``max_new_tokens``; ``missing``: not in the
-record that is replayed; ``refused``: the prompt is longer than the model reads."""
+record that is replayed; ``refused``: the prompt is longer than the model reads; ``failed``: the engine gave up on this
+request alone, for the reason that stands in the answer's text."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,15 @@ class Request:
         prefix: the start of the answer, written for the model; the engine's text goes on after it.
         banned: words (lower case) that are not decoded, whatever their case.
         attempt: 0 for the first try; it is part of the key, so that a retry is another answer.
+        schema: JSON schema, as canonical JSON, that the answer is decoded by; empty for free text. A request has a
+            prefix or a schema, not both.
     """
 
     messages: tuple[Message, ...]
     prefix: str = ""
     banned: tuple[str, ...] = ()
     attempt: int = 0
+    schema: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,36 @@ class ModelIdentity:
 
 
 class Engine(Protocol):
-    """Anything that generates. An engine answers every request of a batch or raises: one bad request fails alone."""
+    """Anything that generates.
+
+    Attributes:
+        name: for provenance; answers of different engines under one model share their keys.
+        identity: the model.
+        structured: whether answers can be decoded by a JSON schema.
+        chunk: how many requests it is worth giving at once.
+    """
 
     name: str
     identity: ModelIdentity
+    structured: bool
+    chunk: int
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        """The answers to one batch, in its order."""
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Mapping[int, Answer]]:
+        """Answers requests, in groups as they are finished: place in ``requests`` -> answer, each place once.
+
+        What is yielded together is kept in one transaction. An engine whose answers depend on what else is in a batch
+        yields whole batches, so that after a kill the batches that remain are cut as before. A bad request fails alone
+        (``refused``, ``failed``); an engine that can do nothing more raises.
+        """
         ...
+
+
+def answers_of(engine: Engine, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+    """All answers, in the order of the requests."""
+    found: dict[int, Answer] = {}
+    for group in engine.generate(requests, sampling):
+        found.update(group)
+    return [found[place] for place in range(len(requests))]
 
 
 def answer_key(request: Request, identity: ModelIdentity, sampling: Sampling) -> str:
@@ -96,11 +122,9 @@ def answer_key(request: Request, identity: ModelIdentity, sampling: Sampling) ->
 
     The engine is not part of it, so that a recorded answer is found under the key of the engine that made it.
     """
+    asked = asdict(request)
+    if not request.schema:
+        del asked["schema"]  # keys of requests without one are as old as the shipped records
     return fingerprint(
-        {
-            "request": asdict(request),
-            "model": identity.model,
-            "revision": identity.revision,
-            "sampling": asdict(sampling),
-        }
+        {"request": asked, "model": identity.model, "revision": identity.revision, "sampling": asdict(sampling)}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from semacdr.profiling.engines.base import Answer, ModelIdentity, Request, Sampling, answer_key
 from semacdr.profiling.recorded import Record, find_record, read_record
@@ -16,12 +16,14 @@ class RecordedEngine:
     """
 
     name = "recorded"
+    structured = False
 
-    def __init__(self, record: str | Record) -> None:
+    def __init__(self, record: str | Record, chunk: int = 1024) -> None:
+        self.chunk = chunk
         self.record = record if isinstance(record, Record) else read_record(find_record(record))
         self.identity = ModelIdentity(self.record.model, self.record.revision)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        """The recorded answers, or ``missing``."""
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[dict[int, Answer]]:
+        """The recorded answers, or ``missing``, in one group."""
         keys = [answer_key(request, self.identity, sampling) for request in requests]
-        return [self.record.answers.get(key, Answer("", "missing")) for key in keys]
+        yield {place: self.record.answers.get(key, Answer("", "missing")) for place, key in enumerate(keys)}

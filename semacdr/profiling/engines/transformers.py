@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from semacdr.errors import InputError, MissingExtraError
@@ -17,6 +17,7 @@ from semacdr.local_models import EMBEDDED, ModelFolder, embedded_llm, named_mode
 from semacdr.profiling.engines.base import Answer, ModelIdentity, Request, Sampling, answer_key
 from semacdr.profiling.engines.sentences import find_end
 
+BATCH_SIZE = 32
 _CLOSERS = re.compile(r'[.!?"\n]')
 
 
@@ -24,8 +25,10 @@ class TransformersEngine:
     """Generates with the embedded SmolLM2-135M-Instruct, a local folder or a hub name."""
 
     name = "transformers"
+    structured = False
 
-    def __init__(self, model: str = EMBEDDED, device: str | None = None) -> None:
+    def __init__(self, model: str = EMBEDDED, device: str | None = None, batch_size: int = BATCH_SIZE) -> None:
+        self.chunk = batch_size
         self.folder: ModelFolder = embedded_llm() if model == EMBEDDED else named_model(model)
         self.identity = ModelIdentity(self.folder.name, self._revision())
         self.device = device
@@ -65,8 +68,13 @@ class TransformersEngine:
             return "\n".join([*lines, f"assistant: {request.prefix}"])
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + request.prefix
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        """Answers one batch; a prompt longer than the model reads is refused alone, the rest goes on."""
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[dict[int, Answer]]:
+        """Answers in whole batches of ``chunk``; a prompt longer than the model reads is refused alone."""
+        for first in range(0, len(requests), self.chunk):
+            answers = self._batch(requests[first : first + self.chunk], sampling)
+            yield dict(enumerate(answers, start=first))
+
+    def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 

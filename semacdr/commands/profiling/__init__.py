@@ -1,0 +1,1 @@
+"""The actions of ``semacdr profile``, one file each: its arguments and what it does."""

@@ -1,0 +1,33 @@
+"""``semacdr profile export``: valid profiles as parquet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from semacdr.commands.nested import Actions, print_json
+
+
+def add(action: Actions) -> None:
+    """Adds its arguments."""
+    export = action("export", "write the valid profiles as parquet: item_id, view, text")
+    export.add_argument("--dataset", required=True, type=Path, metavar="DIR")
+    export.add_argument("--store", required=True, type=Path, metavar="FILE")
+    export.add_argument("--out", required=True, type=Path, metavar="FILE", help="profiles.parquet")
+    export.add_argument("--json", action="store_true", help="machine-readable, alone on stdout")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does it."""
+    from semacdr.data.dataset import Dataset
+    from semacdr.profiling.run import export_profiles
+    from semacdr.profiling.store import AnswerStore
+
+    dataset = Dataset.load(args.dataset)
+    with AnswerStore(args.store, create=False) as store:
+        counts = export_profiles(dataset, store, args.out)
+    if args.json:
+        print_json({"out": str(args.out), "items": dataset.num_items, "views": counts})
+        return
+    for view, count in counts.items():
+        print(f"{view}: {count} of {dataset.num_items} items have a valid profile")
