@@ -23,6 +23,7 @@ from semacdr import __version__
 from semacdr.config import build
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import Split, make_split
+from semacdr.device import pick_device
 from semacdr.errors import InputError
 from semacdr.files import read_json
 from semacdr.models.base import Recommender
@@ -67,18 +68,25 @@ def read_run(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def load_run(path: str | Path, dataset: str | Path | None = None, embeddings: str | Path | None = None) -> LoadedRun:
+def load_run(
+    path: str | Path,
+    dataset: str | Path | None = None,
+    embeddings: str | Path | None = None,
+    device: str = "cpu",
+) -> LoadedRun:
     """Loads a finished run with its data, in any process.
 
     Args:
         path: the run folder.
         dataset: where the data set folder is now, if it moved.
         embeddings: where the embedding table is now, if it moved.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one.
 
     Raises:
         InputError: missing or changed data, or an unfinished run.
     """
     path = Path(path)
+    place = pick_device(device)
     manifest = read_run(path)
     data = Dataset.load(_found(path, dataset or manifest["dataset"], "--dataset"))
     if data.fingerprint != manifest["dataset_fingerprint"]:
@@ -95,7 +103,7 @@ def load_run(path: str | Path, dataset: str | Path | None = None, embeddings: st
             )
     model = build_model(manifest["model"], manifest["config"], data, split, table)
     model.load_state(load_file(path / WEIGHTS))
-    model.eval()
+    model.to(place).eval()
     model.prepare()
     return LoadedRun(path, manifest, data, split, table, model)
 

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the negatives of a sampled protocol (default: 0)")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
     parser.add_argument("--json", action="store_true", help="print {protocol: {domain: {metric: value}}} alone")
 
 
@@ -35,16 +36,27 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.evaluation.evaluate import evaluate
     from semacdr.evaluation.protocols import get_protocol
     from semacdr.evaluation.results import format_table, write_results
-    from semacdr.progress import say
+    from semacdr.progress import Progress
     from semacdr.run import load_run
 
     names = [name.strip() for name in ",".join(args.protocol or ["full"]).split(",")]
     protocols = [get_protocol(name) for name in dict.fromkeys(names)]
-    loaded = load_run(args.run, args.dataset, args.embeddings)
+    loaded = load_run(args.run, args.dataset, args.embeddings, args.device)
     results = []
     for protocol in protocols:
-        say(f"evaluate: {len(loaded.split.examples(args.split))} {args.split} targets under {protocol.name}")
-        results.append(evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=args.split, seed=args.seed))
+        targets = len(loaded.split.examples(args.split))
+        progress = Progress(targets, f"evaluate under {protocol.name}", f"{args.split} targets")
+        results.append(
+            evaluate(
+                loaded.model,
+                loaded.dataset,
+                loaded.split,
+                protocol,
+                on=args.split,
+                seed=args.seed,
+                progress=progress,
+            )
+        )
     write_results(args.run, loaded.manifest, results, args.seed)
     if args.json:
         print(json.dumps({result.protocol.name: result.metrics for result in results}, indent=2))

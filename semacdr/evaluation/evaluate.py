@@ -23,6 +23,7 @@ from semacdr.evaluation.pairs import ranges
 from semacdr.evaluation.protocols import Protocol, get_protocol
 from semacdr.evaluation.ranker import rank
 from semacdr.models.base import Recommender
+from semacdr.progress import Progress
 
 ALL = "all"
 RESAMPLES = 1_000
@@ -98,6 +99,7 @@ def evaluate(
     metrics: Sequence[str] = DEFAULT_METRICS,
     seed: int = DEFAULT_SEED,
     resamples: int = RESAMPLES,
+    progress: Progress | None = None,
 ) -> Result:
     """Ranks the held-out targets of a split and sums up.
 
@@ -110,6 +112,7 @@ def evaluate(
         metrics: see :func:`semacdr.evaluation.metrics.metric_values`.
         seed: of the negatives of a sampled protocol.
         resamples: of the bootstrap over users.
+        progress: counts the targets that are ranked, and is closed.
 
     Raises:
         InputError: an unknown protocol or metric, or no target.
@@ -123,7 +126,9 @@ def evaluate(
     negatives = None
     if protocol.num_negatives is not None:
         negatives = negative_lists(dataset, examples, on, protocol, seed)
-    ranks = rank(model, examples, dataset.item_domain, protocol, negatives)
+    ranks = rank(model, examples, dataset.item_domain, protocol, negatives, progress=progress)
+    if progress:
+        progress.close()
     target_domain = dataset.item_domain[examples.target]
     per_user = pd.DataFrame(
         {

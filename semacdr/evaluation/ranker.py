@@ -19,6 +19,7 @@ from semacdr.evaluation.pairs import seen_pairs
 from semacdr.evaluation.protocols import Protocol, get_protocol
 from semacdr.evaluation.scoring import scorer_of
 from semacdr.models.base import Recommender
+from semacdr.progress import Progress
 
 BATCH_USERS = 512
 # Scores of one block, 512 x 1024 x 4 bytes, stay in a core's cache; a GPU wants fewer, larger launches.
@@ -63,6 +64,7 @@ def rank(
     negatives: NegativeLists | None = None,
     batch_users: int = BATCH_USERS,
     block_items: int | None = None,
+    progress: Progress | None = None,
 ) -> Ranks:
     """Ranks every target among its candidates.
 
@@ -78,6 +80,7 @@ def rank(
         negatives: the lists of a sampled protocol, in the order of ``examples``.
         batch_users: users scored at once.
         block_items: items scored at once; chosen for the device by default.
+        progress: told of the targets that are done.
 
     Raises:
         SemacdrError: the model gives scores that are not numbers.
@@ -96,6 +99,8 @@ def rank(
             counts[2] = negatives.count
             for rows, batch in example_batches(examples, item_domain, batch_users, model.max_seq_len):
                 counts[:2, rows] = scorer.count_lists(batch.to(device), examples.target[rows], negatives.items[rows])
+                if progress:
+                    progress.update(len(rows))
             return Ranks(*counts.astype(np.int32))
         for items, members in _candidate_sets(examples, item_domain, protocol):
             scorer.candidates(items, block_items)
@@ -104,6 +109,8 @@ def rank(
                 row, item = _left_out(group.select(rows), items, len(item_domain), protocol)
                 counts[:2, members[rows]] = scorer.count_all(batch.to(device), group.target[rows], row, item)
                 counts[2, members[rows]] = len(items) - 1 - np.bincount(row, minlength=len(rows))
+                if progress:
+                    progress.update(len(rows))
     return Ranks(*counts.astype(np.int32))
 
 

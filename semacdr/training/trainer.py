@@ -17,6 +17,7 @@ from semacdr.config import build, split_keys
 from semacdr.data.batches import TrainBatches
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import Split, make_split
+from semacdr.device import pick_device
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
 from semacdr.evaluation.validate import validation_score
@@ -36,19 +37,6 @@ from semacdr.training.checkpoint import (
 from semacdr.training.settings import TrainSettings
 
 FORMAT_VERSION = 1
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is a GPU if there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"unknown device {name!r}", fix="auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} asked for, but torch sees no GPU", fix="device=cpu")
-    return device
 
 
 def make_optimiser(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:

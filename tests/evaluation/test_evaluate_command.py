@@ -106,3 +106,15 @@ def test_wrong_use_is_one_message(
 def test_not_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "no run.json" in capsys.readouterr().err
+
+
+def test_tells_where_it_stands_and_refuses_a_device_that_is_not_there(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--protocol", "full", "--device", "cpu"]) == 0
+    told = capsys.readouterr().err
+    assert "evaluate under full: " in told
+    assert "test targets" in told
+    for device in ("gpu", "cuda:99"):
+        assert main(["evaluate", str(run), "--device", device]) == 2
+        assert f"device '{device}'" in capsys.readouterr().err
