@@ -88,7 +88,8 @@ def plan_items(
             if domain not in kinds:
                 kinds[domain] = vocabulary.kind(domain, kind)
             of = kinds[domain]
-            planned.append(Planned(str(row[ITEM_ID]), prompt.request(fields, of), prompt.forbidden(fields, of)))
+            asked = {"item": fields}
+            planned.append(Planned(str(row[ITEM_ID]), prompt.request(asked, of), prompt.forbidden(asked, of)))
     return planned, len(rows) - len(planned)
 
 

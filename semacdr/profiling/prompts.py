@@ -5,69 +5,28 @@ What goes into a template is data: a title that holds template syntax or chat ma
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import SandboxedEnvironment
 
-from semacdr.config import Settings, build
-from semacdr.data.item_text import cut
 from semacdr.errors import InputError, nearest
 from semacdr.files import canonical_json, fingerprint
 from semacdr.profiling.engines.base import Message, Request, Sampling
+from semacdr.profiling.front_matter import DESCRIPTION, FrontMatter, read_template
+from semacdr.profiling.json_schema import schema_faults
+from semacdr.profiling.prompt_data import as_data
 from semacdr.profiling.words import content_words, singular, words
 from semacdr.resources import prompts_folder
 
 ITEM_VIEWS = ("domain_specific", "domain_agnostic")
 DEFAULT_KIND = "item"
-_MARKER = re.compile(r"<\|[^|>]*\|?>?")  # <|im_start|> and its like open a new turn in many chat templates
-_FIELD_LIMIT = {"title": 200, "description": 500}
-_OTHER_LIMIT = 120
-
-
-class SamplingSettings(Settings):
-    """The decoding part of a front matter; see :class:`~semacdr.profiling.engines.base.Sampling`."""
-
-    max_new_tokens: int = 64
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
-    stop: tuple[str, ...] = ()
-    max_sentences: int = 0
-
-
-class Example(Settings):
-    """An invented item and the description that it should get."""
-
-    item: dict[str, str]
-    description: str
-
-
-class FrontMatter(Settings):
-    """What stands above a template."""
-
-    name: str
-    version: str
-    view: str
-    json_schema: dict[str, Any]
-    min_words: int
-    max_words: int
-    forbid: tuple[Literal["domain", "title"], ...]
-    prefix: str = ""
-    """The start of the answer, for models that are not decoded by the schema."""
-    structured: bool = False
-    """Whether the answer is decoded by the schema; then there is no prefix."""
-    sampling: SamplingSettings
-    retry: dict[str, float]
-    system: str
-    examples: dict[str, tuple[Example, ...]]
+_PROBES = ({"title": "any"}, {"description": "any"})  # an item may have no other field
 
 
 @dataclass(frozen=True)
@@ -112,6 +71,10 @@ class Vocabulary:
         return Kind(found, tuple(sorted(own | set(listed))))
 
 
+ANY = Kind(DEFAULT_KIND, ())
+"""The kind where there is nothing to say about it."""
+
+
 @dataclass(frozen=True)
 class Forbidden:
     """The words that a description may not hold, by the reason why."""
@@ -125,14 +88,22 @@ class Prompt:
 
     def __init__(self, path: Path, front: FrontMatter, template: str) -> None:
         self.path, self.front = path, front
-        environment = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=False, autoescape=False)
-        try:
-            self._template = environment.from_string(template.strip())
-            self._system = environment.from_string(front.system)
-        except TemplateError as error:
-            raise InputError(f"not a valid template ({error})", where=str(path)) from None
+        self._environment = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=False, autoescape=False)
+        self._template = self._compile(template.strip(), {*front.given, "kind"})
+        self._system = self._compile(front.system, {"kind"})
+        self._text = self._compile(front.text, set(front.json_schema.get("required", [])))  # what every answer has
         self.sampling = Sampling(**front.sampling.model_dump())
         self.retry_sampling = Sampling(**{**front.sampling.model_dump(), **front.retry})
+
+    def _compile(self, source: str, given: set[str]) -> Any:
+        try:
+            asked = meta.find_undeclared_variables(self._environment.parse(source))
+            compiled = self._environment.from_string(source)
+        except TemplateError as error:
+            raise InputError(f"not a valid template ({error})", where=str(self.path)) from None
+        for name in sorted(asked - given):
+            raise InputError(f"nothing fills the placeholder {name!r}", where=str(self.path), fix=nearest(name, given))
+        return compiled
 
     @property
     def view(self) -> str:
@@ -146,40 +117,48 @@ class Prompt:
 
     @property
     def checks_fingerprint(self) -> str:
-        """Hash of what an answer is checked against: schema, limits, forbidden kinds."""
+        """Hash of what an answer is checked against: schema, limits, forbidden kinds, the text made of it."""
         front = self.front
-        return fingerprint([front.json_schema, front.min_words, front.max_words, list(front.forbid)])
+        checks: list[Any] = [front.json_schema, front.min_words, front.max_words, list(front.forbid)]
+        if front.text != DESCRIPTION:
+            checks.append({"text": front.text})
+        return fingerprint(checks)
 
     @property
     def example_texts(self) -> list[str]:
-        """All descriptions that stand in the prompt as examples."""
-        return [example.description for examples in self.front.examples.values() for example in examples]
+        """The profile texts of all examples that stand in the prompt."""
+        return [self.text_of(example.fields) for examples in self.front.examples.values() for example in examples]
 
-    def forbidden(self, fields: Mapping[str, str], kind: Kind) -> Forbidden:
-        """The words that the description of this item may not hold."""
-        return Forbidden(
-            kind.words if "domain" in self.front.forbid else (),
-            content_words(fields.get("title", "")) if "title" in self.front.forbid else (),
-        )
+    def text_of(self, fields: Mapping[str, Any]) -> str:
+        """The text of a profile, from the fields of an answer that is of the schema."""
+        return " ".join(self._render(self._text, fields).split())
 
-    def request(self, fields: Mapping[str, str], kind: Kind) -> Request:
-        """Renders the conversation for one item.
+    def forbidden(self, variables: Mapping[str, Any], kind: Kind = ANY) -> Forbidden:
+        """The words that the text about this subject may not hold; title words are those of the item, if it is one."""
+        title = variables.get("item", {}).get("title", "") if "title" in self.front.forbid else ""
+        return Forbidden(kind.words if "domain" in self.front.forbid else (), content_words(title))
+
+    def request(self, variables: Mapping[str, Any], kind: Kind = ANY) -> Request:
+        """Renders the conversation about one subject: an item, or anything else that the template knows to ask about.
 
         Args:
-            fields: the item's non-empty text fields, from :func:`~semacdr.data.item_text.item_fields`.
-            kind: what the item is.
+            variables: what the front matter calls ``given``; for items ``{"item": fields}`` with the fields from
+                :func:`~semacdr.data.item_text.item_fields`. They are data and cleaned as such.
+            kind: what the item is; it chooses the examples and stands in the template as ``kind``.
 
         Raises:
             InputError: the template asks for something that it is not given.
         """
+        absent = [name for name in self.front.given if name not in variables]
+        if absent:
+            raise InputError(f"the template is not given {absent[0]!r}", where=str(self.path))
         examples = self.front.examples.get(kind.name) or self.front.examples.get(DEFAULT_KIND, ())
-        turns = [Message("system", self._render(self._system, {}, kind))]
+        turns = [Message("system", self._render(self._system, {"kind": kind.name}))]
         for example in examples:
-            turns.append(Message("user", self._render(self._template, example.item, kind)))
-            answer = json.dumps({"description": example.description}, ensure_ascii=False)
-            turns.append(Message("assistant", answer))
-        turns.append(Message("user", self._render(self._template, _as_data(fields), kind)))
-        forbidden = self.forbidden(fields, kind)
+            turns.append(Message("user", self._render(self._template, {**example.variables, "kind": kind.name})))
+            turns.append(Message("assistant", example.text))
+        turns.append(Message("user", self._render(self._template, {**as_data(variables), "kind": kind.name})))
+        forbidden = self.forbidden(variables, kind)
         return Request(
             messages=tuple(turns),
             prefix=self.front.prefix,
@@ -187,56 +166,43 @@ class Prompt:
             schema=canonical_json(self.front.json_schema) if self.front.structured else "",
         )
 
-    def _render(self, template: Any, item: Mapping[str, str], kind: Kind) -> str:
+    def _render(self, template: Any, values: Mapping[str, Any]) -> str:
         try:
-            return str(template.render(item=item, kind=kind.name)).strip()
+            return str(template.render(values)).strip()
         except TemplateError as error:
             raise InputError(f"the template cannot be rendered ({error})", where=str(self.path)) from None
-
-
-def _as_data(fields: Mapping[str, str]) -> dict[str, str]:
-    cleaned = {name: _MARKER.sub(" ", text).strip() for name, text in fields.items()}
-    return {name: cut(text, _FIELD_LIMIT.get(name, _OTHER_LIMIT)) for name, text in cleaned.items() if text}
 
 
 def load_prompt(path: Path) -> Prompt:
     """Reads one template file.
 
     Raises:
-        InputError: no such file, no front matter, an unknown key in it, an example that does not start as the prefix
-            says, or a placeholder that nothing fills.
+        InputError: no such file, no front matter, an unknown key in it, a schema beyond what is checked, an example
+            that does not start as the prefix says, or a placeholder that nothing fills.
     """
-    try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise InputError("no such prompt template", where=str(path)) from None
-    parts = re.split(r"^---[ \t]*$", source, maxsplit=2, flags=re.MULTILINE)
-    if len(parts) != 3 or parts[0].strip():
-        raise InputError("a template starts with a front matter between two lines of ---", where=str(path))
-    try:
-        values = yaml.safe_load(parts[1])
-    except yaml.YAMLError as error:
-        raise InputError(f"the front matter is not valid YAML ({error})", where=str(path)) from None
-    if not isinstance(values, dict):
-        raise InputError("the front matter is not a mapping", where=str(path))
-    values["json_schema"] = values.pop("schema", {})  # pydantic keeps `schema` for itself
-    front = build(FrontMatter, values, str(path))
+    front, template = read_template(path)
+    for found in schema_faults(front.json_schema):
+        raise InputError(found, where=str(path))
     if front.structured and front.prefix:
         raise InputError("a structured prompt has no prefix: the schema says how the answer starts", where=str(path))
-    for examples in front.examples.values():
-        for example in examples:
-            answer = json.dumps({"description": example.description}, ensure_ascii=False)
-            if not answer.startswith(front.prefix):
-                raise InputError(f"an example does not start with the prefix {front.prefix!r}", where=str(path))
-    prompt = Prompt(path, front, parts[2])
-    prompt.request({"title": "any"}, Kind(DEFAULT_KIND, ()))  # a placeholder that nothing fills fails here, not later
+    prompt = Prompt(path, front, template)
+    examples = [example for listed in front.examples.values() for example in listed]
+    for example in examples:
+        if not example.text.startswith(front.prefix):
+            raise InputError(f"an example does not start with the prefix {front.prefix!r}", where=str(path))
+        prompt.request(example.variables)
+        prompt.text_of(example.fields)
+    if front.given == ("item",):  # a field that not every item has fails here, not at such an item
+        for fields in _PROBES:
+            prompt.request({"item": fields})
     return prompt
 
 
 def load_prompts(chosen: list[Path] | None = None, structured: bool = False) -> list[Prompt]:
     """The prompts of the given files or folders; by default the newest version of both item views.
 
-    A folder stands for the template with the highest version in it that suits the engine.
+    A folder stands for the template with the highest version in it that suits the engine. What is not found as it is
+    named is looked for among the prompts that ship with the package, for example ``item/attributes``.
 
     Args:
         chosen: template files or folders.
@@ -245,13 +211,18 @@ def load_prompts(chosen: list[Path] | None = None, structured: bool = False) -> 
     Raises:
         InputError: a path without a template, or two prompts for one view.
     """
-    paths = chosen or [prompts_folder() / "item" / view for view in ITEM_VIEWS]
+    paths = [_find(path) for path in chosen or [prompts_folder() / "item" / view for view in ITEM_VIEWS]]
     prompts = [load_prompt(path) if path.suffix == ".j2" else _newest(path, structured) for path in paths]
     views = [prompt.view for prompt in prompts]
     for view in views:
         if views.count(view) > 1:
             raise InputError(f"two prompts for the view {view!r}", fix="name one of them")
     return prompts
+
+
+def _find(path: Path) -> Path:
+    shipped = prompts_folder() / path
+    return shipped if shipped.exists() and not path.exists() else path
 
 
 def _newest(folder: Path, structured: bool) -> Prompt:

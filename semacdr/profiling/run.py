@@ -168,7 +168,7 @@ def show_item(
         prompt = by_view.get(entry["view"])
         if prompt is None:
             continue
-        request, sampling = attempt_of(prompt, prompt.request(item_fields(row), of), entry["attempt"] or 0)
+        request, sampling = attempt_of(prompt, prompt.request({"item": item_fields(row)}, of), entry["attempt"] or 0)
         entry["messages"] = [asdict(message) for message in request.messages]
         entry["prefix"] = request.prefix
         entry["banned"] = list(request.banned)

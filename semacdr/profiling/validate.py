@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Answer
+from semacdr.profiling.json_schema import fault
 from semacdr.profiling.prompts import Forbidden, Prompt
 from semacdr.profiling.words import forms, words
 
@@ -56,21 +58,21 @@ def parse(answer: Answer, prompt: Prompt, forbidden: Forbidden) -> Parse:
         return Parse("refused", "")
     if answer.finish == "length":
         return Parse("unfinished", answer.text)
-    text = _description(prompt.front.prefix, answer.text)
-    if text is None:
+    fields = _fields(prompt.front.prefix, answer.text)
+    if fields is None or fault(fields, prompt.front.json_schema):
         return Parse("unparseable", answer.text)
-    text = " ".join(text.split())
+    text = prompt.text_of(fields)
     return Parse(_fault(text, prompt, forbidden) or VALID, text)
 
 
-def _description(prefix: str, text: str) -> str | None:
+def _fields(prefix: str, text: str) -> dict[str, Any] | None:
     for closing in ("", '"}'):  # the stop rule takes the closing quote away
         try:
             value = json.loads(prefix + text + closing, strict=False)
         except json.JSONDecodeError:
             continue
-        if isinstance(value, dict) and isinstance(value.get("description"), str):
-            return str(value["description"])
+        if isinstance(value, dict):
+            return value
     return None
 
 
