@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -141,7 +142,8 @@ class SemaCDR(VectorRecommender):
             domains (read it like the target thread, at an event of the other domain) and else one for each domain.
         """
         width = items.shape[1]
-        x = vectors * self.settings.embedding_dim**0.5
+        # Normalised, an item weighs as much beside the blocks' outputs as they do, with its id residual or without.
+        x = F.layer_norm(vectors, (self.settings.embedding_dim,), eps=1e-12)
         states = {}
         if "mixed" in self.threads:
             states["mixed"] = self.encoders["mixed"](x, positions_from_end(length, width))

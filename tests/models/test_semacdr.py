@@ -125,7 +125,7 @@ def test_two_domains_by_the_shared_grid_equal_the_general_path(
 
     def general(self: SemaCDR, items: torch.Tensor, length: torch.Tensor, vectors: torch.Tensor) -> Any:
         states = plain(self, items, length, vectors)
-        x = vectors * self.settings.embedding_dim**0.5
+        x = torch.nn.functional.layer_norm(vectors, (self.settings.embedding_dim,), eps=1e-12)
         domain = self.item_domain[items]
         runs = []
         for d in range(2):
