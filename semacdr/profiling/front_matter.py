@@ -12,7 +12,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from semacdr.config import Settings, build
-from semacdr.errors import InputError
+from semacdr.errors import InputError, nearest
+from semacdr.profiling.kinds import ENGINE_KINDS, KINDS
+from semacdr.profiling.language import LANGUAGES
 
 DESCRIPTION = "{{ description }}"
 
@@ -78,18 +80,27 @@ class FrontMatter(Settings):
     """The variables that the template is given, besides ``kind``."""
     text: str = DESCRIPTION
     """The text of a profile, a template over the answer's fields: this is checked, and this gets embedded."""
+    language: str = "en"
+    """The language of that text, one of :data:`~semacdr.profiling.language.LANGUAGES`."""
     prefix: str = ""
     """The start of the answer, for models that are not decoded by the schema."""
     structured: bool = False
     """Whether the answer is decoded by the schema; then there is no prefix."""
     sampling: SamplingSettings
     retry: dict[str, float]
+    repair: dict[str, str] = Field(default_factory=dict)
+    """What a retry adds to the question, by the kind of failure; ``default`` serves all others. Empty: nothing."""
     system: str
     examples: dict[str, tuple[Example, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _retry_is_sampling(self) -> FrontMatter:
+    def _known_names(self) -> FrontMatter:
         SamplingSettings(**{**self.sampling.model_dump(), **self.retry})
+        if self.language not in LANGUAGES:
+            raise ValueError(f"language {self.language!r}: {nearest(self.language, LANGUAGES)}")
+        for kind in self.repair:
+            if kind not in {*KINDS, "default"} - {*ENGINE_KINDS}:
+                raise ValueError(f"repair of {kind!r}: {nearest(kind, [*KINDS, 'default'])}")
         return self
 
 

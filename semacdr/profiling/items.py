@@ -93,9 +93,22 @@ def plan_items(
     return planned, len(rows) - len(planned)
 
 
-def attempt_of(prompt: Prompt, request: Request, attempt: int) -> tuple[Request, Sampling]:
-    """The request and the sampling of one attempt: the first is decoded as the prompt says, later ones are sampled."""
-    return replace(request, attempt=attempt), prompt.retry_sampling if attempt else prompt.sampling
+def attempt_of(prompt: Prompt, request: Request, attempt: int, failure: str = "") -> tuple[Request, Sampling]:
+    """The request and the sampling of one attempt.
+
+    Args:
+        prompt: the first attempt is decoded as it says, later ones are sampled.
+        request: as it is first put.
+        attempt: 0 for the first.
+        failure: the kind of failure of the attempt before; a prompt may have a word to say about it.
+    """
+    if not attempt:
+        return request, prompt.sampling
+    repair = prompt.repair(failure)
+    if repair:
+        *before, last = request.messages
+        request = replace(request, messages=(*before, replace(last, content=f"{last.content}\n\n{repair}")))
+    return replace(request, attempt=attempt), prompt.retry_sampling
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,8 @@ class ItemProfiler:
         outcome: dict[Request, str] = {}
         pending = list(by_request)
         for attempt in range(self.attempts):
-            outcome.update(self._attempt(prompt, by_request, pending, attempt, counts, called, progress))
+            asked = {r: attempt_of(prompt, r, attempt, outcome.get(r, "")) for r in pending}
+            outcome.update(self._attempt(prompt, by_request, asked, attempt, counts, called, progress))
             pending = [request for request in pending if outcome[request] not in (VALID, MISSING)]
         failures: Counter[str] = Counter(counts.invalid_kinds)
         for request, items in by_request.items():
@@ -150,22 +164,21 @@ class ItemProfiler:
         self,
         prompt: Prompt,
         by_request: dict[Request, list[Planned]],
-        pending: list[Request],
+        asked: dict[Request, tuple[Request, Sampling]],
         attempt: int,
         counts: ViewCounts,
         called: set[Request],
         progress: Progress | None,
     ) -> dict[Request, str]:
-        """One attempt at all pending requests; the kind of outcome of each."""
+        """One attempt at the requests that are ``asked`` (as first put -> as put now); the kind of outcome of each."""
         identity = self.engine.identity
-        asked = {request: attempt_of(prompt, request, attempt) for request in pending}
         keys = {request: answer_key(again, identity, sampling) for request, (again, sampling) in asked.items()}
         kept = self.store.answers(list(keys.values()))
         kinds: dict[Request, str] = {}
-        known = [request for request in pending if keys[request] in kept]
+        known = [request for request in asked if keys[request] in kept]
         self._settle(prompt, by_request, {r: (keys[r], kept[keys[r]]) for r in known}, kinds)
 
-        todo = [request for request in pending if keys[request] not in kept]
+        todo = [request for request in asked if keys[request] not in kept]
         todo.sort(key=lambda request: (-_length(request), keys[request]))
         if progress and attempt == 0:
             progress.skip(sum(len(by_request[request]) for request in known))

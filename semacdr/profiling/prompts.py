@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from semacdr.files import canonical_json, fingerprint
 from semacdr.profiling.engines.base import Message, Request, Sampling
 from semacdr.profiling.front_matter import DESCRIPTION, FrontMatter, read_template
 from semacdr.profiling.json_schema import schema_faults
+from semacdr.profiling.kinds import ENGINE_KINDS
 from semacdr.profiling.prompt_data import as_data
 from semacdr.profiling.words import content_words, singular, words
 from semacdr.resources import prompts_folder
@@ -117,14 +119,16 @@ class Prompt:
 
     @property
     def checks_fingerprint(self) -> str:
-        """Hash of what an answer is checked against: schema, limits, forbidden kinds, the text made of it."""
+        """Hash of what an answer is checked against: schema, limits, forbidden kinds, the text made of it, its language."""
         front = self.front
         checks: list[Any] = [front.json_schema, front.min_words, front.max_words, list(front.forbid)]
         if front.text != DESCRIPTION:
             checks.append({"text": front.text})
+        if front.language != "en":
+            checks.append({"language": front.language})
         return fingerprint(checks)
 
-    @property
+    @cached_property
     def example_texts(self) -> list[str]:
         """The profile texts of all examples that stand in the prompt."""
         return [self.text_of(example.fields) for examples in self.front.examples.values() for example in examples]
@@ -165,6 +169,10 @@ class Prompt:
             banned=tuple(sorted({*forbidden.domain, *forbidden.title})),
             schema=canonical_json(self.front.json_schema) if self.front.structured else "",
         )
+
+    def repair(self, failure: str) -> str:
+        """What a retry adds to the question, so that the model hears what was wrong; empty for prompts without it."""
+        return "" if failure in ENGINE_KINDS else self.front.repair.get(failure, self.front.repair.get("default", ""))
 
     def _render(self, template: Any, values: Mapping[str, Any]) -> str:
         try:

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.json_schema import fault
+from semacdr.profiling.kinds import KINDS as KINDS
+from semacdr.profiling.kinds import VALID as VALID
+from semacdr.profiling.language import is_other_language
 from semacdr.profiling.prompts import Forbidden, Prompt
-from semacdr.profiling.words import forms, words
+from semacdr.profiling.words import content_words, forms, words
 
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 """Goes up with any change below; answers that are kept are then parsed again, without a call to a model."""
-
-VALID = "valid"
-KINDS = (
-    "refused",  # the prompt is longer than the model reads
-    "unfinished",  # cut at max_new_tokens
-    "unparseable",  # not JSON, or not of the schema
-    "too_short",  # empty, or fewer words than min_words
-    "too_long",  # more words than max_words
-    "repetition",  # a phrase comes twice, or a word again and again
-    "copied_example",  # a long run of words from an example of the prompt
-    "domain_word",  # a word of the domain in a domain-agnostic text
-    "title_word",  # a word of the title in a domain-agnostic text
-)
 
 _PHRASE = 5  # words; a phrase of this length that comes twice is a loop
 _COPIED = 8  # words in a row that an example has too
+_NEAR_WORDS, _NEAR_SHARE = 6, 0.7  # so many content words, and so many of them those of one example
+_UNSPACED = ("zh", "ja", "th")  # languages that put no spaces between words
+_CLOSERS = tuple(".!?…。！？\"'”’»)")
 
 
 @dataclass(frozen=True)
@@ -56,41 +49,75 @@ def parse(answer: Answer, prompt: Prompt, forbidden: Forbidden) -> Parse:
     """Reads the description out of an answer and checks it; the first failure names the kind."""
     if answer.finish == "refused":
         return Parse("refused", "")
+    if answer.finish == "failed":
+        return Parse("failed", answer.text)
     if answer.finish == "length":
         return Parse("unfinished", answer.text)
     fields = _fields(prompt.front.prefix, answer.text)
-    if fields is None or fault(fields, prompt.front.json_schema):
+    if fields is None:
         return Parse("unparseable", answer.text)
+    if fault(fields, prompt.front.json_schema):
+        return Parse("wrong_shape", answer.text)
     text = prompt.text_of(fields)
-    return Parse(_fault(text, prompt, forbidden) or VALID, text)
+    if _cut_off(fields, prompt.front.json_schema):
+        return Parse("unfinished", text)
+    used = words(text)
+    return Parse(contract_fault(text, used, prompt, forbidden) or copy_fault(used, text, prompt) or VALID, text)
+
+
+def contract_fault(text: str, used: Sequence[str], prompt: Prompt, forbidden: Forbidden) -> str | None:
+    """What is wrong with a text whose words are ``used``, apart from being an example's."""
+    front = prompt.front
+    if not used:
+        return "empty"
+    spaced = front.language not in _UNSPACED
+    count = len(text.split()) if spaced else sum(letter.isalpha() for letter in text) // 2
+    if count < front.min_words:
+        return "too_short"
+    if count > front.max_words:
+        return "too_long"
+    if is_other_language(text, used, front.language):
+        return "wrong_language"
+    if _repeats(used):
+        return "repetition"
+    for kind, listed in (("domain_word", forbidden.domain), ("title_word", forbidden.title)):
+        if not {form for word in listed for form in forms(word)}.isdisjoint(used):
+            return kind
+    return None
+
+
+def copy_fault(used: Sequence[str], text: str, prompt: Prompt) -> str | None:
+    """Whether a text is an example's, word for word or in other words' order."""
+    if any(_runs(used, _COPIED) & _runs(words(example), _COPIED) for example in prompt.example_texts):
+        return "copied_example"
+    examples = [set(content_words(example)) for example in prompt.example_texts]
+    # Words that several examples have belong to the form that the prompt asks for.
+    times = Counter(word for example in examples for word in example)
+    own = {word for word in content_words(text) if times[word] < 2}
+    if len(own) >= _NEAR_WORDS and any(len(own & example) >= _NEAR_SHARE * len(own) for example in examples):
+        return "near_example"
+    return None
 
 
 def _fields(prefix: str, text: str) -> dict[str, Any] | None:
     for closing in ("", '"}'):  # the stop rule takes the closing quote away
         try:
             value = json.loads(prefix + text + closing, strict=False)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             continue
         if isinstance(value, dict):
             return value
     return None
 
 
-def _fault(text: str, prompt: Prompt, forbidden: Forbidden) -> str | None:
-    count = len(text.split())
-    if count < prompt.front.min_words:
-        return "too_short"
-    if count > prompt.front.max_words:
-        return "too_long"
-    used = words(text)
-    if _repeats(used):
-        return "repetition"
-    if any(_runs(used, _COPIED) & _runs(words(example), _COPIED) for example in prompt.example_texts):
-        return "copied_example"
-    for kind, listed in (("domain_word", forbidden.domain), ("title_word", forbidden.title)):
-        if not {form for word in listed for form in forms(word)}.isdisjoint(used):
-            return kind
-    return None
+def _cut_off(fields: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """Whether a field is as long as decoding lets it be and stops in the middle of a sentence."""
+    for name, rule in schema.get("properties", {}).items():
+        value = fields.get(name)
+        if isinstance(value, str) and len(value) >= rule.get("maxLength", len(value) + 1):
+            if not value.endswith(_CLOSERS):
+                return True
+    return False
 
 
 def _runs(used: Sequence[str], length: int) -> set[tuple[str, ...]]:

@@ -110,7 +110,7 @@ def test_text_of_attributes() -> None:
     assert attributes.text_of(told) == "Kite. For flying. Price: low."
     answer = Answer(json.dumps(told), "stop")
     assert parse(answer, attributes, Forbidden()) == Parse("valid", "Kite. For flying. Price: low.")
-    assert parse(Answer(json.dumps({**told, "price": "7"}), "stop"), attributes, Forbidden()).kind == "unparseable"
+    assert parse(Answer(json.dumps({**told, "price": "7"}), "stop"), attributes, Forbidden()).kind == "wrong_shape"
     assert "{{" in attributes.text_of({**told, "use": "{{ 7 * 7 }}"})
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.engines.sentences import find_end, sentence_ends
-from semacdr.profiling.prompts import Forbidden, Vocabulary, load_prompts
-from semacdr.profiling.validate import KINDS, VALID, parse
+from semacdr.profiling.prompts import Forbidden, Vocabulary, load_prompt, load_prompts
+from semacdr.profiling.validate import KINDS, VALID, Parse, contract_fault, parse
 from semacdr.profiling.words import content_words, words
+from semacdr.resources import prompts_folder
 
 SPECIFIC, AGNOSTIC = load_prompts()
 FORBIDDEN = Forbidden(Vocabulary.load().kind("thrills").words, content_words("The Sailor's Knot of 1999"))
@@ -45,6 +49,74 @@ def test_kinds(text: str, kind: str) -> None:
 def test_finish_decides_first() -> None:
     assert parse(Answer(GOOD, "length"), AGNOSTIC, FORBIDDEN).kind == "unfinished"
     assert parse(Answer("", "refused"), AGNOSTIC, FORBIDDEN).kind == "refused"
+
+
+    assert parse(Answer("server said no", "failed"), AGNOSTIC, FORBIDDEN) == Parse("failed", "server said no")
+
+
+EXAMPLE = (
+    "A light-footed nineties comedy of errors with clumsy heroes. "
+    "It lives from quick dialogue, mix-ups and a bright, good-natured look."
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ({"description": "A slow and earnest film about life at sea, for patient people."}, VALID),
+        ({"description": ""}, "empty"),
+        ({"description": " ... "}, "empty"),
+        ({"description": "A slow film."}, "too_short"),
+        ({"description": "A slow film about life at sea.", "mood": "calm"}, "wrong_shape"),
+        ({"text": "A slow film about life at sea."}, "wrong_shape"),
+        ({"description": ["A slow film about life at sea."]}, "wrong_shape"),
+        (["A slow film about life at sea."], "unparseable"),
+        ({"description": "Ein langsamer Film über das Leben auf dem Meer."}, "wrong_language"),
+        ({"description": "Медленный и серьёзный фильм о жизни на море."}, "wrong_language"),
+        ({"description": EXAMPLE}, "copied_example"),
+        # the example's words in another order: no long run of them is the same
+        (
+            {"description": "Clumsy heroes, quick dialogue: a comedy of errors, nineties, bright, mix-ups."},
+            "near_example",
+        ),
+        # what a good answer about a like film shares with the example
+        ({"description": "A nineties comedy with quick dialogue about two sisters who inherit a hotel."}, VALID),
+        ({"description": ("A film about ships. " + "It is long and calm in its way of telling" * 20)[:480]}, "unfinished"),
+    ],
+)
+def test_structured_answers(value: object, kind: str) -> None:
+    prompt = load_prompts(structured=True)[0]
+    assert parse(Answer(json.dumps(value), "stop"), prompt, Forbidden()).kind == kind
+
+
+def test_text_as_long_as_allowed_may_end_there() -> None:
+    prompt = load_prompts(structured=True)[0]
+    shape = prompt.front.json_schema["properties"]["description"]
+    sentence = "A slow and earnest film about one winter at sea and those who wait ashore."
+    shape["maxLength"] = len(sentence)
+    assert parse(Answer(json.dumps({"description": sentence}), "stop"), prompt, Forbidden()).kind == VALID
+    cut = sentence[:-1] + "r"
+    assert parse(Answer(json.dumps({"description": cut}), "stop"), prompt, Forbidden()).kind == "unfinished"
+
+
+def test_every_example_keeps_its_own_contract() -> None:
+    for path in sorted(prompts_folder().rglob("v*.j2")):
+        prompt = load_prompt(path)
+        for kind, examples in prompt.front.examples.items():
+            for example in examples:
+                text = prompt.text_of(example.fields)
+                forbidden = prompt.forbidden(example.variables, Vocabulary.load().kind(kind, kind))
+                assert contract_fault(text, words(text), prompt, forbidden) is None, (path, text)
+
+
+def test_answers_in_another_language_where_the_prompt_asks_for_it(tmp_path: Path) -> None:
+    source = (prompts_folder() / "item" / "domain_specific" / "v2.j2").read_text()
+    for language, answer in (("de", "Ein ruhiger Film über das Meer und seine Leute."), ("zh", "一部关于大海的安静电影。")):
+        (tmp_path / "v1.j2").write_text(source.replace("forbid: []", f"forbid: []\nlanguage: {language}"))
+        prompt = load_prompt(tmp_path / "v1.j2")
+        assert parse(Answer(json.dumps({"description": answer}), "stop"), prompt, Forbidden()).kind == VALID
+        english = Answer(json.dumps({"description": "A quiet film about the sea and its people."}), "stop")
+        assert parse(english, prompt, Forbidden()).kind == "wrong_language"
 
 
 def test_specific_view_may_name_domain_and_title() -> None:
