@@ -1,4 +1,4 @@
-"""The ways in which an answer can fail, each with its name; what is counted, and what a repair instruction is chosen by."""
+"""The ways in which an answer can fail, each with its name: what is counted, and what a retry is told."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ doubt, because a good text that is thrown away costs more than a foreign one tha
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 _SCRIPTS = {
@@ -36,8 +37,8 @@ _FUNCTION_WORDS = {
     "quando sono una uno un",
     "pt": "ao aos com da das de do dos e ela ele em mais mas na nas no nos não o os ou para pela pelo por quando que "
     "se sem são um uma é",
-    "nl": "aan bij dat de deze die een en heeft het hij ook maar met naar niet of om onder ook op te uit van voor wordt "
-    "zich zijn",
+    "nl": "aan bij dat de deze die een en heeft het hij ook maar met naar niet of om onder ook op te uit van voor "
+    "wordt zich zijn",
     "sv": "att av de den det ett för från har hon inte med men och om på som till är",
     "da": "af at de den der det en et for fra har hun ikke med men og om på som til",
     "pl": "ale czy dla do i jak jest na nie od po przez się tego to w z za że",
@@ -55,7 +56,7 @@ _FOREIGN = 3  # different function words of another language that a text needs b
 _SHORT = 10  # words; below this, names are a large part of a text
 
 
-def is_other_language(text: str, used: list[str], language: str) -> bool:
+def is_other_language(text: str, used: Sequence[str], language: str) -> bool:
     """Whether a text is certainly not in a language.
 
     Args:

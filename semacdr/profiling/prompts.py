@@ -119,7 +119,7 @@ class Prompt:
 
     @property
     def checks_fingerprint(self) -> str:
-        """Hash of what an answer is checked against: schema, limits, forbidden kinds, the text made of it, its language."""
+        """Hash of what an answer is checked against: schema, limits, forbidden kinds, its text and language."""
         front = self.front
         checks: list[Any] = [front.json_schema, front.min_words, front.max_words, list(front.forbid)]
         if front.text != DESCRIPTION:
@@ -172,7 +172,9 @@ class Prompt:
 
     def repair(self, failure: str) -> str:
         """What a retry adds to the question, so that the model hears what was wrong; empty for prompts without it."""
-        return "" if failure in ENGINE_KINDS else self.front.repair.get(failure, self.front.repair.get("default", ""))
+        if failure in ("", *ENGINE_KINDS):
+            return ""
+        return self.front.repair.get(failure, self.front.repair.get("default", ""))
 
     def _render(self, template: Any, values: Mapping[str, Any]) -> str:
         try:

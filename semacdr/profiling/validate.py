@@ -114,9 +114,9 @@ def _cut_off(fields: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
     """Whether a field is as long as decoding lets it be and stops in the middle of a sentence."""
     for name, rule in schema.get("properties", {}).items():
         value = fields.get(name)
-        if isinstance(value, str) and len(value) >= rule.get("maxLength", len(value) + 1):
-            if not value.endswith(_CLOSERS):
-                return True
+        limit = rule.get("maxLength")
+        if isinstance(value, str) and limit and len(value) >= limit and not value.endswith(_CLOSERS):
+            return True
     return False
 
 

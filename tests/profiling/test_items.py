@@ -16,6 +16,7 @@ from semacdr.data.item_rows import ItemRows
 from semacdr.profiling import items as items_module
 from semacdr.profiling import validate
 from semacdr.profiling.engines.base import Answer, Message, ModelIdentity, Request, Sampling, answer_key
+from semacdr.profiling.items import attempt_of
 from semacdr.profiling.prompts import Prompt, Vocabulary, load_prompts
 from semacdr.profiling.run import RunOptions, export_profiles, profile_items
 from semacdr.profiling.store import AnswerStore
@@ -148,6 +149,35 @@ def test_new_parser_version_parses_again_without_a_call(dataset: Dataset, monkey
         monkeypatch.setattr(validate, "PARSER_VERSION", validate.PARSER_VERSION + 1)
         run(dataset, store, engine)
         assert (engine.calls, len(parsed)) == (calls, 132)
+
+
+def test_retries_say_what_was_wrong_where_the_prompt_asks_for_it(dataset: Dataset, tmp_path: Path) -> None:
+    engine = FakeEngine(bad=0.4)
+    with AnswerStore(None) as store:
+        plain = run(dataset, store, engine)["views"]["domain_specific"]
+        assert not any("broke off" in message.content for request in engine.asked for message in request.messages)
+        engine.asked.clear()
+        repair = "repair: {default: Try again., unfinished: It broke off.}\nretry:"
+        prompts = edited_prompts(tmp_path / "prompts", "domain_specific", "retry:", repair)
+        summary = run(dataset, store, engine, prompts)
+        # first attempts keep their keys; only what was retried is asked again, with one sentence more
+        assert summary["generated"] == summary["retried"] == plain["retried"] == len(engine.asked) > 3
+        assert all(request.messages[-1].content.endswith("style.\n\nIt broke off.") for request in engine.asked)
+        assert all(request.attempt == 1 for request in engine.asked)
+        assert run(dataset, store, engine, prompts)["generated"] == 0
+
+
+def test_repair_is_chosen_by_the_kind_of_failure() -> None:
+    prompt = load_prompts(structured=True)[1]
+    request = prompt.request({"item": {"title": "Tin Moon"}})
+    said = {kind: attempt_of(prompt, request, 1, kind)[0] for kind in ("title_word", "wrong_shape", "failed", "")}
+    assert said["title_word"].messages[-1].content.endswith(prompt.front.repair["title_word"])
+    assert said["wrong_shape"].messages[-1].content.endswith(prompt.front.repair["default"])
+    assert (
+        said["failed"].messages == said[""].messages == request.messages
+    )  # the engine's trouble is none of the model's
+    assert attempt_of(prompt, request, 0, "title_word") == (request, prompt.sampling)
+    assert all(again.messages[:-1] == request.messages[:-1] for again in said.values())
 
 
 def test_equal_questions_are_asked_once(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ ENGLISH = [
     "Les Enfants du Paradis is a film of grand gestures and the theatre behind them.",
     "A reading of La vie est belle by the author, for those who like the sound of it.",
     "Der Untergang der Titanic: a slow, sad and careful account of a ship and of those on it.",
-    "Slow windswept adventure drama, late eighties, sea setting, earnest tone, strong faces, patient pacing, grey palette.",
+    "Slow windswept adventure drama, late eighties, sea setting, earnest tone, strong faces, patient pacing, grey.",
     "Сталкер, a slow journey",
     "Pokémon café naïveté, for a soirée à deux",
     "A film by Akira Kurosawa (黒澤明) about duty, honour and the price that a village pays for both.",

@@ -138,6 +138,8 @@ def test_newest_version_is_taken(tmp_path: Path) -> None:
         ("temperature: 0.7", "temperatur: 0.7", "temperatur"),
         ("properties: {description: {type: string}}", "properties: {description: {type: text}}", "schema.description"),
         ("view: domain_specific", "view: x\ntext: '{{ descriptoin }}'", "descriptoin"),
+        ("forbid: []", "forbid: []\nlanguage: eng", "'eng'.*'en'"),
+        ("forbid: []", "forbid: []\nrepair: {title_wrod: x}", "title_word"),
         ("view: domain_specific", "view: x\ngiven: [thing]", "not given 'thing'|'item'"),
         ("    - item: {title: Salt", "    - given: {}\n      item: {title: Salt", "either `item` or `given`"),
     ],

@@ -50,7 +50,6 @@ def test_finish_decides_first() -> None:
     assert parse(Answer(GOOD, "length"), AGNOSTIC, FORBIDDEN).kind == "unfinished"
     assert parse(Answer("", "refused"), AGNOSTIC, FORBIDDEN).kind == "refused"
 
-
     assert parse(Answer("server said no", "failed"), AGNOSTIC, FORBIDDEN) == Parse("failed", "server said no")
 
 
@@ -81,7 +80,10 @@ EXAMPLE = (
         ),
         # what a good answer about a like film shares with the example
         ({"description": "A nineties comedy with quick dialogue about two sisters who inherit a hotel."}, VALID),
-        ({"description": ("A film about ships. " + "It is long and calm in its way of telling" * 20)[:480]}, "unfinished"),
+        (
+            {"description": ("A film about ships. " + "It is long and calm in its way of telling" * 20)[:480]},
+            "unfinished",
+        ),
     ],
 )
 def test_structured_answers(value: object, kind: str) -> None:
@@ -111,7 +113,10 @@ def test_every_example_keeps_its_own_contract() -> None:
 
 def test_answers_in_another_language_where_the_prompt_asks_for_it(tmp_path: Path) -> None:
     source = (prompts_folder() / "item" / "domain_specific" / "v2.j2").read_text()
-    for language, answer in (("de", "Ein ruhiger Film über das Meer und seine Leute."), ("zh", "一部关于大海的安静电影。")):
+    for language, answer in (
+        ("de", "Ein ruhiger Film über das Meer und seine Leute."),
+        ("zh", "一部关于大海的安静电影。"),
+    ):
         (tmp_path / "v1.j2").write_text(source.replace("forbid: []", f"forbid: []\nlanguage: {language}"))
         prompt = load_prompt(tmp_path / "v1.j2")
         assert parse(Answer(json.dumps({"description": answer}), "stop"), prompt, Forbidden()).kind == VALID
