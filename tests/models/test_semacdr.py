@@ -145,6 +145,29 @@ def test_two_domains_by_the_shared_grid_equal_the_general_path(
     torch.testing.assert_close(model.encode(batch), fast, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("domain_weights", [False, True])
+def test_no_domain_is_special(dataset: Dataset, domain_weights: bool) -> None:
+    """Swapped domains, with what belongs to each swapped too, give the same users and the same items."""
+    tables = ("content", "domain_specific", "domain_agnostic")
+    model = make(dataset, tables, domain_weights=domain_weights)
+    c = model.catalogue
+    other = np.where(c.item_domain < 0, c.item_domain, 1 - c.item_domain).astype(c.item_domain.dtype)
+    text = {view: model.items.get_buffer(f"text_{view}") for view in tables}
+    swapped = SemaCDR(model.settings, Catalogue(c.item_ids, other, c.domains[::-1], c.train_count), text).eval()
+    state = dict(model.state_dict())
+    for name in ("start.weight", "domain_vector.weight", "items.gate_domain.weight"):
+        state[name] = state[name].flip(0)
+    for name in [n for n in state if ".networks.1." in n]:
+        twin = name.replace(".networks.1.", ".networks.0.")
+        state[name], state[twin] = state[twin], state[name]
+    swapped.load_state(state)
+    histories = [dataset.user_items(user) for user in range(8, 14)] + [np.zeros(0, np.int32)]
+    first = model.encode(history_batch(histories, [0, 1, 0, 1, 0, 1, 0], 10))
+    second = swapped.encode(history_batch(histories, [1, 0, 1, 0, 1, 0, 1], 10))
+    torch.testing.assert_close(second, first)
+    torch.testing.assert_close(swapped.item_vectors()[1:], model.item_vectors()[1:])
+
+
 @pytest.mark.parametrize(
     "changes",
     [
