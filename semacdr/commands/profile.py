@@ -14,9 +14,16 @@ from __future__ import annotations
 import argparse
 
 from semacdr.commands.nested import actions_of
-from semacdr.commands.profiling import export, items, record, show, status
+from semacdr.commands.profiling import export, import_answers, items, record, show, status
 
-_ACTIONS = {"items": items, "status": status, "export": export, "show": show, "record": record}
+_ACTIONS = {
+    "items": items,
+    "status": status,
+    "export": export,
+    "show": show,
+    "record": record,
+    "import": import_answers,
+}
 _EXAMPLES = {
     "items": "examples:\n"
     "  semacdr profile items --dataset data/films --engine transformers --store films.sqlite\n"
@@ -25,6 +32,8 @@ _EXAMPLES = {
     "status": "example: semacdr profile status --store films.sqlite --json",
     "export": "example: semacdr profile export --dataset data/films --store films.sqlite --out films-profiles.parquet",
     "show": "example: semacdr profile show 42 --dataset data/films --store films.sqlite",
+    "import": "example: semacdr profile import --dataset data/shop --store shop.sqlite --input answers.jsonl.gz "
+    "--view attributes --model some-large-model --note source=...",
     "record": "example: semacdr profile record --store films.sqlite --out films.jsonl.gz --note licence=Apache-2.0",
 }
 

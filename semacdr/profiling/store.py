@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from semacdr.errors import InputError, SemacdrError
+from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.validate import Parse
 
@@ -39,6 +41,14 @@ CREATE TABLE profiles (
 ) WITHOUT ROWID;
 """
 
+# Only a store that has taken in answers made elsewhere has this one.
+_IMPORTS = """
+CREATE TABLE IF NOT EXISTS imports (
+    key TEXT PRIMARY KEY, dataset TEXT NOT NULL, view TEXT NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
+    model TEXT NOT NULL, revision TEXT NOT NULL, prompt TEXT NOT NULL, imported_at TEXT NOT NULL, details TEXT NOT NULL
+)
+"""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -60,6 +70,21 @@ class ProfileRow:
     kind: str
     answer: str | None
     parse: str | None
+
+
+@dataclass(frozen=True)
+class ImportRecord:
+    """One file of answers that were made elsewhere; ``details`` hold its counts and the user's notes."""
+
+    dataset: str
+    view: str
+    file: str
+    sha256: str
+    model: str
+    revision: str
+    prompt: str
+    imported_at: str
+    details: dict[str, Any]
 
 
 class AnswerStore:
@@ -137,11 +162,11 @@ class AnswerStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lookup(self, sql: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    def _lookup(self, sql: str, keys: Sequence[str], first: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _LOOKUP):
             some = keys[start : start + _LOOKUP]
             with self._guard():
-                yield from self._db.execute(sql.format(",".join("?" * len(some))), some).fetchall()
+                yield from self._db.execute(sql.format(",".join("?" * len(some))), [*first, *some]).fetchall()
 
     def answers(self, keys: Sequence[str]) -> dict[str, Answer]:
         """The kept answers among the given keys."""
@@ -189,6 +214,32 @@ class AnswerStore:
         values = [(dataset, view, r.item_id, r.kind, r.answer, r.parse, prompt, model, revision) for r in rows]
         with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO profiles VALUES (?,?,?,?,?,?,?,?,?)", values)
+
+    def profile_rows(self, dataset: str, view: str, item_ids: Sequence[str]) -> dict[str, ProfileRow]:
+        """What some items of a data set have now in one view."""
+        sql = "SELECT item_id, kind, answer, parse FROM profiles WHERE dataset = ? AND view = ? AND item_id IN ({})"
+        return {row[0]: ProfileRow(*row) for row in self._lookup(sql, item_ids, (dataset, view))}
+
+    def add_import(self, record: ImportRecord) -> None:
+        """Keeps where imported answers come from; the first import of the same file in the same way stands."""
+        values = {**asdict(record), "details": json.dumps(record.details, ensure_ascii=False)}
+        key = fingerprint({name: value for name, value in values.items() if name != "imported_at"})
+        if any(kept == key for kept, *_ in self._imports()):
+            return
+        with self._transaction():
+            self._db.execute(_IMPORTS)
+            sql = "INSERT INTO imports VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+            self._db.execute(sql, (key, *values.values()))
+
+    def imports(self) -> list[ImportRecord]:
+        """The files that answers were taken from, oldest first."""
+        return [ImportRecord(*row[1:9], json.loads(row[9])) for row in self._imports()]
+
+    def _imports(self) -> list[tuple[Any, ...]]:
+        with self._guard():
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'imports'").fetchone():
+                return []
+            return self._db.execute("SELECT * FROM imports ORDER BY rowid").fetchall()
 
     def valid_profiles(self, dataset: str) -> list[tuple[str, str, str]]:
         """(item id, view, description) of every valid profile of a data set, by view and item id."""

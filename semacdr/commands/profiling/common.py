@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+from semacdr.errors import InputError
 
 
 def prompt_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,3 +27,14 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def key_values(pairs: Sequence[str], option: str, example: str) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a mapping."""
+    found = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError(f"{option} {pair!r} is not KEY=VALUE", fix=f"for example: {option} {example}")
+        found[key] = value
+    return found

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from semacdr.commands.nested import Actions, print_json
-from semacdr.errors import InputError
+from semacdr.commands.profiling.common import key_values
 
 
 def add(action: Actions) -> None:
@@ -23,12 +23,7 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.profiling.recorded import Record, read_record, write_record
     from semacdr.profiling.store import AnswerStore
 
-    notes = {}
-    for note in args.note:
-        key, separator, text = note.partition("=")
-        if not separator:
-            raise InputError(f"--note {note!r} is not KEY=VALUE", fix="for example: --note licence=Apache-2.0")
-        notes[key] = text
+    notes = key_values(args.note, "--note", "licence=Apache-2.0")
     with AnswerStore(args.store, create=False) as store:
         prompts = sorted({row["prompt"] for row in store.answer_counts()})
     made = read_record(args.store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from semacdr.commands.nested import Actions, print_json
@@ -21,8 +22,9 @@ def run(args: argparse.Namespace) -> None:
 
     with AnswerStore(args.store, create=False) as store:
         profiles, answers = store.status(), store.answer_counts()
+        imports = [asdict(record) for record in store.imports()]
     if args.json:
-        print_json({"profiles": profiles, "answers": answers})
+        print_json({"profiles": profiles, "answers": answers, "imports": imports})
         return
     print("profiles")
     totals: dict[tuple[str, str], int] = {}
@@ -39,4 +41,12 @@ def run(args: argparse.Namespace) -> None:
         print(
             f"  {row['view']}  attempt {row['attempt'] + 1}: {row['answers']}  {row['tokens']} tokens  "
             f"{row['prompt']}  {row['model']} ({row['engine']})"
+        )
+    if imports:
+        print("imports")
+    for row in imports:
+        notes = "".join(f"  {key}={value}" for key, value in row["details"]["notes"].items())
+        print(
+            f"  {row['dataset']}  {row['view']}  {row['file']} ({row['sha256'][:12]}), {row['imported_at']}: "
+            f"{row['details']['valid']} valid of {row['details']['rows']}  {row['model']} {row['revision']}{notes}"
         )

@@ -93,6 +93,21 @@ def read_lines(path: Path, report: BadRows, encoding: str = "utf-8") -> pd.DataF
     return frame[frame[TEXT].str.strip() != ""].reset_index(drop=True)
 
 
+def stream_lines(path: Path, report: BadRows) -> Iterator[tuple[int, str, bool]]:
+    """The lines that are not blank, one at a time: number, text, and whether the file may have broken off in it.
+
+    About a megabyte is held at a time, or one line where a line is longer.
+    """
+    first = 1
+    for chunk in byte_chunks(path, report, size=1 << 20):
+        lines, numbers = _decode(chunk, path, first, report, "utf-8")
+        first += chunk.count(b"\n")
+        unterminated = not chunk.endswith(b"\n")
+        for text, number in zip(lines, numbers.tolist()):
+            if text.strip():
+                yield number, text, unterminated and number == first
+
+
 def read_delimited(path: Path, delimiter: str, report: BadRows) -> pd.DataFrame:
     """A CSV or TSV file with a header, every field as text, with ``file, line, cut``; quoted fields may hold line ends.
 
