@@ -16,19 +16,20 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from semacdr.data.badrows import CUT_OFF, DUPLICATE, MISSING_FIELD, NOT_PARSED, UNKNOWN_ID, BadRows
+from semacdr.data.badrows import CUT_OFF, DUPLICATE, MISSING_FIELD, NOT_PARSED, UNKNOWN_ID, WRONG_ENCODING, BadRows
 from semacdr.data.item_rows import ItemRows
+from semacdr.data.item_text import item_fields
 from semacdr.data.readers.table import EVENT_NAMES
 from semacdr.data.readers.text import stream_lines
-from semacdr.data.schema import ITEM_ID
+from semacdr.data.schema import DOMAIN, ITEM_ID
 from semacdr.errors import InputError, nearest
 from semacdr.files import file_sha256, fingerprint
-from semacdr.profiling.answer_forms import FORMS_VERSION, Form, as_answer, form_of, text_of
+from semacdr.profiling.answer_forms import FORMS_VERSION, Form, as_answer, find_json, form_of, text_of
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.prompts import Prompt, Vocabulary
 from semacdr.profiling.staging import StagedRow, StagedRows
-from semacdr.profiling.store import AnswerStore, ImportRecord, Origin, ProfileRow
-from semacdr.profiling.validate import PARSER_VERSION, VALID, Parse, parse_key
+from semacdr.profiling.store import IMPORT_ENGINE, AnswerStore, ImportRecord, Origin, ProfileRow
+from semacdr.profiling.validate import PARSER_VERSION, VALID, Parse, check, parse_key
 from semacdr.progress import Progress
 
 IMPORTED = "imported"
@@ -172,6 +173,7 @@ def _stage(source: Path, staged: StagedRows, options: ImportOptions) -> _Read:
         row = StagedRow(str(item_id), line, Answer(as_answer(answer), "length" if cut else "stop"))
         if not staged.add(row):
             read.report.add(DUPLICATE, source, line, f"item {item_id} has a row already")
+    read.rows += read.report.counts.get(WRONG_ENCODING, 0)  # lines that were never handed over
     return read
 
 
@@ -242,6 +244,12 @@ def _parse(
 ) -> Parse:
     if answer.finish == "length":
         return Parse("unfinished", answer.text)
+    if options.template is not None:
+        fields = find_json(answer.text, "object")
+        forbidden = options.template.forbidden({"item": item_fields(row)}, vocabulary.kind(row[DOMAIN], options.kind))
+        if not isinstance(fields, dict):
+            return Parse("unparseable", answer.text)
+        return check(fields, answer.text, options.template, forbidden)
     text = text_of(answer.text, read.form)
     if text is None:
         return Parse("unparseable", answer.text)
@@ -270,7 +278,7 @@ def _write(
 ) -> tuple[int, int]:
     """Writes what the store does not say yet, batch by batch; returns how many profiles were new, and were there."""
     store.add_import(record)  # first, so that no answer ever stands there without it
-    origin = Origin(record.view, record.prompt, record.model, record.revision, f"import:{record.sha256[:12]}", 0)
+    origin = Origin(record.view, record.prompt, record.model, record.revision, IMPORT_ENGINE + record.sha256[:12], 0)
     written = unchanged = 0
     for batch in staged.judged():
         keys = {row.item_id: _answer_key(row, record) for row in batch}

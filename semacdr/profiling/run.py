@@ -19,7 +19,7 @@ from semacdr.profiling.engines.base import Engine, ModelIdentity, Request, Sampl
 from semacdr.profiling.items import ItemProfiler, ViewCounts, attempt_of, plan_items
 from semacdr.profiling.prompts import Prompt, Vocabulary
 from semacdr.profiling.recorded import Record
-from semacdr.profiling.store import AnswerStore
+from semacdr.profiling.store import IMPORT_ENGINE, AnswerStore
 from semacdr.progress import Progress, say
 
 LOW_SHARE = 0.5
@@ -166,7 +166,7 @@ def show_item(
     by_view = {prompt.view: prompt for prompt in prompts}
     for entry in shown:
         prompt = by_view.get(entry["view"])
-        if prompt is None:
+        if prompt is None or (entry["engine"] or "").startswith(IMPORT_ENGINE):  # what was asked elsewhere is not known
             continue
         request, sampling = attempt_of(prompt, prompt.request({"item": item_fields(row)}, of), entry["attempt"] or 0)
         entry["messages"] = [asdict(message) for message in request.messages]

@@ -41,6 +41,8 @@ CREATE TABLE profiles (
 ) WITHOUT ROWID;
 """
 
+IMPORT_ENGINE = "import:"
+"""Begins the engine's name of an imported answer; the head of the file's hash follows."""
 # Only a store that has taken in answers made elsewhere has this one.
 _IMPORTS = """
 CREATE TABLE IF NOT EXISTS imports (
@@ -254,7 +256,7 @@ class AnswerStore:
         """What one item has in every view: prompt, model, answer and parse with their keys."""
         sql = (
             "SELECT p.view, p.kind, p.prompt, p.model, p.revision, p.answer AS answer_key, p.parse AS parse_key, "
-            "a.text AS answer, a.finish, a.attempt, s.text AS text FROM profiles p "
+            "a.text AS answer, a.finish, a.attempt, a.engine, s.text AS text FROM profiles p "
             "LEFT JOIN answers a ON a.key = p.answer LEFT JOIN parses s ON s.key = p.parse "
             "WHERE p.dataset = ? AND p.item_id = ? ORDER BY p.view DESC"
         )

@@ -54,10 +54,13 @@ def parse(answer: Answer, prompt: Prompt, forbidden: Forbidden) -> Parse:
     if answer.finish == "length":
         return Parse("unfinished", answer.text)
     fields = _fields(prompt.front.prefix, answer.text)
-    if fields is None:
-        return Parse("unparseable", answer.text)
+    return Parse("unparseable", answer.text) if fields is None else check(fields, answer.text, prompt, forbidden)
+
+
+def check(fields: Mapping[str, Any], answer: str, prompt: Prompt, forbidden: Forbidden) -> Parse:
+    """Checks the fields that an answer was read as."""
     if fault(fields, prompt.front.json_schema):
-        return Parse("wrong_shape", answer.text)
+        return Parse("wrong_shape", answer)
     text = prompt.text_of(fields)
     if _cut_off(fields, prompt.front.json_schema):
         return Parse("unfinished", text)

@@ -16,8 +16,9 @@ from semacdr.data.item_rows import ItemRows
 from semacdr.embedding.build import read_profiles, view_texts
 from semacdr.errors import InputError
 from semacdr.profiling.imports import ImportOptions, import_answers
-from semacdr.profiling.prompts import Vocabulary
+from semacdr.profiling.prompts import Vocabulary, load_prompt
 from semacdr.profiling.store import AnswerStore
+from semacdr.resources import prompts_folder
 from tests.profiling.small import write_dataset
 
 IDS = [f"f{number}c0" for number in range(6)] + [f"t{number}c0" for number in range(5)]
@@ -173,6 +174,37 @@ def test_fields_by_name_by_path_or_not_at_all(tmp_path: Path) -> None:
     numbers: list[Line] = [{"id": 0, "text": "A calm thing"}]
     with pytest.raises(InputError, match="id = '0'"):
         imported(tmp_path, numbers)
+
+
+def test_a_template_checks_as_it_checks_what_is_generated(tmp_path: Path) -> None:
+    template = load_prompt(prompts_folder() / "item" / "domain_agnostic" / "v1.j2")
+    good = "It serves the wish for calm and closeness, in a bright mood."
+    said = [f'Sure:\n```json\n{{"description": "{good}"}}\n```'] * len(IDS)
+    said[1] = '{"text": "no such field in the schema"}'
+    said[2] = '{"description": "Too short."}'
+    said[3] = f'{{"description": "{good} It is about paper and films."}}'
+    said[4] = f'{{"description": "{good} It feels like a long journey."}}'
+    said[5] = f'{{"description": "{good} {good}"}}'
+    rows: list[Line] = [{"item_id": item, "answer": answer} for item, answer in zip(IDS, said)]
+    found = imported(tmp_path, rows, template=template, prompt=template.label, skip_bad=True)
+    kinds = {"unparseable": 1, "too_short": 1, "domain_word": 1, "title_word": 1, "repetition": 1}
+    assert found["rejected_kinds"] == kinds
+    assert texts(tmp_path)["f0c0"] == good
+    assert imported(tmp_path, rows, template=template, prompt=template.label, skip_bad=True)["written"] == 0
+    # Under a looser contract the same answers are judged anew.
+    loose = load_prompt(prompts_folder() / "item" / "domain_specific" / "v1.j2")
+    found = imported(tmp_path, rows, template=loose, prompt=template.label, skip_bad=True)
+    assert (found["valid"], found["written"]) == (8, 11)
+
+
+def test_show_makes_up_no_prompt_for_an_imported_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imported(tmp_path, answers(), view="domain_specific")
+    where = ["--dataset", str(tmp_path / "data"), "--store", str(tmp_path / "s.sqlite")]
+    assert main(["profile", "show", "f0c0", *where]) == 0
+    shown = capsys.readouterr().out
+    assert "calm thing number 0" in shown
+    assert "has changed" not in shown
+    assert "[user]" not in shown
 
 
 @pytest.mark.parametrize(
