@@ -137,8 +137,8 @@ def markdown(whole: dict[str, Any]) -> str:
         f"# SemaCDR on {whole['dataset']}: content alone against content and a large model's attributes",
         "",
         f"Test {METRIC}, seeds {', '.join(map(str, whole['seeds']))} of {len(whole['seeds_wanted'])} wanted; mean ± "
-        "spread over seeds. The difference is attributes minus content over targets whose values are averaged over seeds "
-        "first, with a 95 % interval by bootstrap over users and a two-sided p by sign flips over users.",
+        "spread over seeds. The difference is attributes minus content over targets, whose values are averaged over "
+        "seeds first, with a 95 % interval by bootstrap over users and a two-sided p by sign flips over users.",
         "",
         f"| protocol | domain | users | {content} | {attributes} | difference | 95 % | p |",
         "|---|---|---|---|---|---|---|---|",

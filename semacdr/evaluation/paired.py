@@ -98,7 +98,7 @@ def paired_test(
         difference=float(gap.mean()),
         ci_low=float(low[0, 0]),
         ci_high=float(high[0, 0]),
-        p_value=sign_flip_p(np.bincount(code, weights=gap), resamples, seed),
+        p_value=sign_flip_p(np.bincount(code, weights=gap).astype(np.float64), resamples, seed),
         users=int(code.max()) + 1,
         targets=len(gap),
     )

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,9 @@ class AnswerStore:
 
     def imports(self) -> list[ImportRecord]:
         """The files that answers were taken from, oldest first."""
-        return [ImportRecord(*row[1:9], json.loads(row[9])) for row in self._imports()]
+        names = [entry.name for entry in fields(ImportRecord)]
+        rows = [dict(zip(names, row[1:])) for row in self._imports()]
+        return [ImportRecord(**{**row, "details": json.loads(row["details"])}) for row in rows]
 
     def _imports(self) -> list[tuple[Any, ...]]:
         with self._guard():
