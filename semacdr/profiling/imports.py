@@ -253,7 +253,7 @@ def _parse(
     text = text_of(answer.text, read.form)
     if text is None:
         return Parse("unparseable", answer.text)
-    return Parse("too_short" if read.form == "text" and not text else VALID, text)
+    return Parse("empty" if read.form == "text" and not text else VALID, text)
 
 
 def _refuse(read: _Read, source: Path, options: ImportOptions) -> None:

@@ -110,7 +110,7 @@ def test_the_command_and_all_that_reads_the_store(tmp_path: Path, capsys: pytest
         ({"item_id": "who", "output": "a calm thing"}, "id unknown"),
         ({"item_id": "f0c0", "output": "a second one"}, "duplicate"),
         ('{"item_id": "f5c0", "output": "bl\xfc"}'.encode("latin-1"), "wrong encoding"),
-        ({"item_id": "f5c0", "output": "  "}, "too_short"),
+        ({"item_id": "f5c0", "output": "  "}, "empty"),
         ({"item_id": "f5c0", "output": "a calm", "finish_reason": "length"}, "unfinished"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_template_checks_as_it_checks_what_is_generated(tmp_path: Path) -> Non
     said[5] = f'{{"description": "{good} {good}"}}'
     rows: list[Line] = [{"item_id": item, "answer": answer} for item, answer in zip(IDS, said)]
     found = imported(tmp_path, rows, template=template, prompt=template.label, skip_bad=True)
-    kinds = {"unparseable": 1, "too_short": 1, "domain_word": 1, "title_word": 1, "repetition": 1}
+    kinds = {"wrong_shape": 1, "too_short": 1, "domain_word": 1, "title_word": 1, "repetition": 1}
     assert found["rejected_kinds"] == kinds
     assert texts(tmp_path)["f0c0"] == good
     assert imported(tmp_path, rows, template=template, prompt=template.label, skip_bad=True)["written"] == 0
