@@ -38,3 +38,8 @@ def singular(word: str) -> str:
     if word.endswith("ies"):
         return word[:-3] + "y"
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+def spellings(word: str) -> list[str]:
+    """A word's forms in lower, title and upper case, the likeliest first."""
+    return list(dict.fromkeys(case(form) for case in (str, str.capitalize, str.upper) for form in sorted(forms(word))))

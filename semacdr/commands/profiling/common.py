@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semacdr.errors import InputError
+
+if TYPE_CHECKING:
+    from semacdr.profiling.engines.base import Engine
 
 
 def prompt_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +25,48 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="kinds of things and their words (YAML)")
     parser.add_argument("--kind", metavar="KIND", help="what the items are (film, book, ...) where no domain says so")
+
+
+def engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which engine, which model, and what only some engines need."""
+    parser.add_argument(
+        "--engine",
+        default="transformers",
+        metavar="E",
+        help="vllm, openai (any server of that interface; key: OPENAI_API_KEY), transformers (default), recorded",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="vllm, transformers: a local folder or a hub name, which is downloaded; default: the small embedded "
+        "model. openai: what the server calls it, where it serves several. "
+        "recorded: a record file, a store, or the name of a record that ships here (ml-100k)",
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N", help="prompts decoded together (default: the engine's)"
+    )
+    parser.add_argument("--base-url", metavar="URL", help="openai: the server, http://HOST:PORT/v1; or OPENAI_BASE_URL")
+    parser.add_argument(
+        "--concurrency", type=positive, default=16, metavar="N", help="openai: requests under way at once (default 16)"
+    )
+    parser.add_argument(
+        "--tensor-parallel", type=positive, default=1, metavar="N", help="vllm: GPUs that the model is spread over"
+    )
+    parser.add_argument(
+        "--stall-s",
+        type=positive,
+        default=600,
+        metavar="S",
+        help="end with exit code 1 when the engine has not answered for S seconds, loading included (default 600)",
+    )
+
+
+def engine_recipe(args: argparse.Namespace) -> Callable[[], Engine]:
+    """Makes the engine that the arguments name; it can be sent to other processes."""
+    from semacdr.profiling.engines import EngineOptions, make_engine
+
+    options = EngineOptions(args.base_url, args.concurrency, args.tensor_parallel, args.stall_s)
+    return functools.partial(make_engine, args.engine, args.model, args.batch_size, options)
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.commands.nested import Actions, print_json
-from semacdr.commands.profiling.common import positive, prompt_arguments
+from semacdr.commands.profiling.common import engine_arguments, engine_recipe, positive, prompt_arguments
 from semacdr.errors import InputError
 from semacdr.progress import duration, say
 
@@ -16,18 +16,9 @@ def add(action: Actions) -> None:
     """Adds its arguments."""
     items = action("items", "describe the items of a data set")
     items.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="a data set folder")
-    items.add_argument("--engine", default="transformers", metavar="E", help="transformers (default) or recorded")
-    items.add_argument(
-        "--model",
-        metavar="M",
-        help="transformers: a local folder or a hub name, which is downloaded; default: the small embedded model. "
-        "recorded: a record file, a store, or the name of a record that ships here (ml-100k)",
-    )
+    engine_arguments(items)
     items.add_argument("--store", type=Path, metavar="FILE", help="where answers are kept; needed unless --no-cache")
     items.add_argument("--limit", type=positive, metavar="N", help="only the first N items of the catalogue")
-    items.add_argument(
-        "--batch-size", type=positive, metavar="N", help="prompts decoded together (default: the engine's)"
-    )
     items.add_argument("--attempts", type=positive, default=3, metavar="N", help="tries per item (default 3)")
     items.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     items.add_argument("--no-cache", action="store_true", help="keep nothing and reuse nothing: generate live")
@@ -39,7 +30,6 @@ def add(action: Actions) -> None:
 def run(args: argparse.Namespace) -> None:
     """Does it."""
     from semacdr.data.item_rows import ItemRows
-    from semacdr.profiling.engines import make_engine
     from semacdr.profiling.prompts import Vocabulary, load_prompts
     from semacdr.profiling.recorded import find_record, read_record
     from semacdr.profiling.run import RunOptions, compare_with_record, profile_items
@@ -51,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(args.vocabulary)
     vocabulary.check_kind(args.kind)
     record = read_record(find_record(args.compare)) if args.compare else None
-    engine = make_engine(args.engine, args.model, args.batch_size)
+    engine = engine_recipe(args)()
     prompts = load_prompts(args.prompts, engine.structured)
     options = RunOptions(args.limit, args.attempts, args.kind, args.dry_run)
     nothing_written = args.no_cache or (args.dry_run and not args.store.is_file())

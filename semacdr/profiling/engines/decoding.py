@@ -10,8 +10,9 @@ import torch
 from torch import BoolTensor, FloatTensor, LongTensor, Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from semacdr.profiling.engines.chat import spelled_tokens
 from semacdr.profiling.engines.sentences import find_end
-from semacdr.profiling.words import forms
+from semacdr.profiling.words import spellings
 
 
 class BannedWords(LogitsProcessor):
@@ -30,7 +31,7 @@ class BannedWords(LogitsProcessor):
             single = set()
             for word in banned:
                 if word not in known:
-                    known[word] = _spellings(tokenizer, word)
+                    known[word] = spelled_tokens(tokenizer, spellings(word))
                 for tokens in known[word]:
                     if len(tokens) == 1:
                         single.add(tokens[0])
@@ -47,12 +48,6 @@ class BannedWords(LogitsProcessor):
                 if tokens[-len(head) :] == head:
                     scores[row, last] = -torch.inf
         return scores
-
-
-def _spellings(tokenizer: Any, word: str) -> list[list[int]]:
-    spelled = {case for form in forms(word) for case in (form, form.capitalize(), form.upper())}
-    texts = sorted({lead + form for form in spelled for lead in ("", " ")})
-    return [tokens for tokens in tokenizer(texts, add_special_tokens=False)["input_ids"] if tokens]
 
 
 class AnswerEnds(StoppingCriteria):

@@ -13,9 +13,9 @@ from typing import Any
 
 from semacdr.errors import InputError, MissingExtraError
 from semacdr.files import fingerprint
-from semacdr.local_models import EMBEDDED, ModelFolder, embedded_llm, named_model, no_progress_bars
-from semacdr.profiling.engines.base import Answer, ModelIdentity, Request, Sampling, answer_key
-from semacdr.profiling.engines.sentences import find_end
+from semacdr.local_models import EMBEDDED, no_progress_bars
+from semacdr.profiling.engines.base import Answer, Request, Sampling, answer_key
+from semacdr.profiling.engines.chat import ended_answer, find_model, render
 
 BATCH_SIZE = 32
 _CLOSERS = re.compile(r'[.!?"\n]')
@@ -29,14 +29,9 @@ class TransformersEngine:
 
     def __init__(self, model: str = EMBEDDED, device: str | None = None, batch_size: int = BATCH_SIZE) -> None:
         self.chunk = batch_size
-        self.folder: ModelFolder = embedded_llm() if model == EMBEDDED else named_model(model)
-        self.identity = ModelIdentity(self.folder.name, self._revision())
+        self.folder, self.identity = find_model(model)
         self.device = device
         self._loaded: tuple[Any, Any] | None = None
-
-    def _revision(self) -> str:
-        # A folder of the user's has no version: its weights are its revision.
-        return self.folder.revision if self.folder.revision != "local" else self.folder.weights_sha256[:16]
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -61,13 +56,6 @@ class TransformersEngine:
             self._loaded = tokenizer, model.to(device).eval()
         return self._loaded
 
-    def _prompt(self, tokenizer: Any, request: Request) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in request.messages]
-        if tokenizer.chat_template is None:
-            lines = [f"{message.role}: {message.content}" for message in request.messages]
-            return "\n".join([*lines, f"assistant: {request.prefix}"])
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + request.prefix
-
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[dict[int, Answer]]:
         """Answers in whole batches of ``chunk``; a prompt longer than the model reads is refused alone."""
         for first in range(0, len(requests), self.chunk):
@@ -81,7 +69,7 @@ class TransformersEngine:
         from semacdr.profiling.engines.decoding import AnswerEnds, BannedWords
 
         tokenizer, model = self._load()
-        prompts = [self._prompt(tokenizer, request) for request in requests]
+        prompts = [render(tokenizer, request) for request in requests]
         ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         room = int(getattr(model.config, "max_position_embeddings", 2048)) - sampling.max_new_tokens
         fit = [row for row, tokens in enumerate(ids) if len(tokens) <= room]
@@ -124,9 +112,7 @@ class TransformersEngine:
         if stopped is not None:
             tokens = tokens[:stopped]
         text = tokenizer.decode(tokens, skip_special_tokens=True)
-        end = find_end(text, sampling.stop, sampling.max_sentences)
-        finished = stopped is not None or end is not None
-        return Answer(text[:end], "stop" if finished else "length", prompt_tokens, len(tokens))
+        return ended_answer(text, stopped is not None, sampling, prompt_tokens, len(tokens))
 
 
 def _shared_first(ids: list[list[int]], model: Any, pad: int) -> dict[str, Any]:
