@@ -24,7 +24,9 @@ def problem(status: int, message: str = "no", **headers: str) -> Reply:
 class FakeServer:
     """``reply(body, number)`` answers the number-th completion request; ``asked`` keeps bodies and headers."""
 
-    def __init__(self, reply: Callable[[dict[str, Any], int], Reply], models: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, reply: Callable[[dict[str, Any], int], Reply], models: list[dict[str, Any]] | None = None
+    ) -> None:
         self.asked: list[tuple[dict[str, Any], dict[str, str]]] = []
         self.most_at_once = 0
         lock, now = threading.Lock(), [0]

@@ -69,7 +69,9 @@ def test_what_is_sent_to_a_vllm_server_and_to_others() -> None:
 
 def test_an_answer_ends_by_the_rules_of_every_engine() -> None:
     with always(completion("One. Two. Thr", "length")) as fake:
-        assert answers_of(engine_of(fake), [ask("a")], Sampling(max_sentences=2)) == [Answer("One. Two.", "stop", 11, 7)]
+        assert answers_of(engine_of(fake), [ask("a")], Sampling(max_sentences=2)) == [
+            Answer("One. Two.", "stop", 11, 7)
+        ]
         assert answers_of(engine_of(fake), [ask("a")], Sampling())[0].finish == "length"
 
 
@@ -113,7 +115,9 @@ def test_a_request_that_breaks_the_server_fails_alone_where_others_are_answered(
         return problem(500, "boom") if body["messages"][-1]["content"] == "bad" else completion("x")
 
     with FakeServer(reply) as fake:
-        answers = answers_of(engine_of(fake, concurrency=2), [ask("bad"), *(ask(f"{n}") for n in range(30))], Sampling())
+        answers = answers_of(
+            engine_of(fake, concurrency=2), [ask("bad"), *(ask(f"{n}") for n in range(30))], Sampling()
+        )
     assert [answer.finish for answer in answers] == ["failed", *["stop"] * 30]
     assert answers[0].text == "HTTP 500: boom"
 
@@ -161,7 +165,9 @@ def test_the_key_does_not_follow_a_redirect(monkeypatch: pytest.MonkeyPatch) -> 
         assert other.asked == []
 
 
-@pytest.mark.parametrize("url", ["http://me:word@host/v1", "http://host/v1?key=word", "host:80/word", "http://h:word/v1"])
+@pytest.mark.parametrize(
+    "url", ["http://me:word@host/v1", "http://host/v1?key=word", "host:80/word", "http://h:word/v1"]
+)
 def test_addresses_that_cannot_be_used(url: str) -> None:
     with pytest.raises(InputError) as caught:
         Server(url)
