@@ -14,9 +14,7 @@ from tests.profiling.small import FakeEngine, write_dataset
 
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "semacdr.profiling.engines.make_engine", lambda name, model=None, batch_size=None: FakeEngine(bad=0.3)
-    )
+    monkeypatch.setattr("semacdr.profiling.engines.make_engine", lambda *_: FakeEngine(bad=0.3))
 
 
 def test_items_status_export_show_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
