@@ -14,10 +14,11 @@ from __future__ import annotations
 import argparse
 
 from semacdr.commands.nested import actions_of
-from semacdr.commands.profiling import export, import_answers, items, record, show, status
+from semacdr.commands.profiling import export, import_answers, items, record, show, status, users
 
 _ACTIONS = {
     "items": items,
+    "users": users,
     "status": status,
     "export": export,
     "show": show,
@@ -29,6 +30,7 @@ _EXAMPLES = {
     "  semacdr profile items --dataset data/films --engine transformers --store films.sqlite\n"
     "  semacdr profile items --dataset data/films --engine recorded --model ml-100k --store films.sqlite\n"
     "  semacdr profile items --dataset data/films --engine transformers --limit 4 --no-cache --compare ml-100k",
+    "users": "example: semacdr profile users --dataset data/films --embeddings table --store films.sqlite --dry-run",
     "status": "example: semacdr profile status --store films.sqlite --json",
     "export": "example: semacdr profile export --dataset data/films --store films.sqlite --out films-profiles.parquet",
     "show": "example: semacdr profile show 42 --dataset data/films --store films.sqlite",

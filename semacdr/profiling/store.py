@@ -245,6 +245,14 @@ class AnswerStore:
                 return []
             return self._db.execute("SELECT * FROM imports ORDER BY rowid").fetchall()
 
+    def valid_texts(self, dataset: str, view: str, ids: Sequence[str]) -> dict[str, str]:
+        """The valid texts of one view among the given ids."""
+        sql = (
+            "SELECT item_id, parses.text FROM profiles JOIN parses ON parses.key = profiles.parse "
+            "WHERE dataset = ? AND view = ? AND profiles.kind = 'valid' AND item_id IN ({})"
+        )
+        return dict(self._lookup(sql, ids, (dataset, view)))
+
     def valid_profiles(self, dataset: str) -> list[tuple[str, str, str]]:
         """(item id, view, description) of every valid profile of a data set, by view and item id."""
         sql = (

@@ -1,4 +1,4 @@
-"""``semacdr profile export``: valid profiles as parquet."""
+"""``semacdr profile export``: valid profiles of items or of users as parquet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from semacdr.commands.nested import Actions, print_json
 
 def add(action: Actions) -> None:
     """Adds its arguments."""
-    export = action("export", "write the valid profiles as parquet: item_id, view, text")
+    export = action("export", "write the valid profiles as parquet: item_id (or user_id), view, text")
     export.add_argument("--dataset", required=True, type=Path, metavar="DIR")
     export.add_argument("--store", required=True, type=Path, metavar="FILE")
     export.add_argument("--out", required=True, type=Path, metavar="FILE", help="profiles.parquet")
+    export.add_argument(
+        "--users", action="store_true", help="the overall profiles of the users, not those of the items"
+    )
     export.add_argument("--json", action="store_true", help="machine-readable, alone on stdout")
 
 
@@ -22,12 +25,14 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.data.dataset import Dataset
     from semacdr.profiling.run import export_profiles
     from semacdr.profiling.store import AnswerStore
+    from semacdr.profiling.user_run import export_users
 
     dataset = Dataset.load(args.dataset)
     with AnswerStore(args.store, create=False) as store:
-        counts = export_profiles(dataset, store, args.out)
+        counts = (export_users if args.users else export_profiles)(dataset, store, args.out)
+    subjects, total = ("users", dataset.num_users) if args.users else ("items", dataset.num_items)
     if args.json:
-        print_json({"out": str(args.out), "items": dataset.num_items, "views": counts})
+        print_json({"out": str(args.out), subjects: total, "views": counts})
         return
     for view, count in counts.items():
-        print(f"{view}: {count} of {dataset.num_items} items have a valid profile")
+        print(f"{view}: {count} of {total} {subjects} have a valid profile")
