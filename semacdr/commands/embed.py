@@ -2,7 +2,8 @@
 
 Views: content (title, brand, categories, genres, year, price, description), and each view of a profiles file. An item
 without a valid profile takes its content vector in that view, and is counted. An interrupted run goes on where it
-stopped; a finished table of the same inputs is left as it is.
+stopped; a finished table of the same inputs is left as it is. Profiles of users give a table of users instead, with a
+zero vector for a user without one.
 
 Example:
   semacdr embed --dataset runs/data --profiles runs/profiles.parquet --out runs/table
@@ -20,7 +21,9 @@ from semacdr.progress import duration, say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``semacdr embed``."""
     parser.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="a data set folder")
-    parser.add_argument("--profiles", type=Path, metavar="FILE", help="profiles.parquet from semacdr profile export")
+    parser.add_argument(
+        "--profiles", type=Path, metavar="FILE", help="a file from semacdr profile export, of items or users"
+    )
     parser.add_argument(
         "--encoder",
         default="embedded",
@@ -51,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for view, count in summary["views"].items():
         fallback = f", {count['fallback']} of them content for want of a profile" if count["fallback"] else ""
-        print(f"{view}: {count['with_text']} of {count['items']} items have a vector{fallback}")
+        subject = summary["subject"]
+        print(f"{view}: {count['with_text']} of {count[subject]} {subject} have a vector{fallback}")
     print(
         f"{summary['distinct_texts']} distinct texts, {summary['text_dim']} dimensions, "
         f"{duration(summary['seconds'])} ({duration(summary['cpu_seconds'])} of CPU) -> {args.out}"

@@ -1,4 +1,7 @@
-"""Builds the embedding table of a data set: content, and a view for each kind of profile."""
+"""Builds the embedding table of a data set: content, and a view for each kind of profile.
+
+Profiles of users give a table of the users, keyed by user id, with the views of the file alone.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from semacdr.data.dataset import Dataset
-from semacdr.data.schema import Int64Array
+from semacdr.data.schema import ITEM_ID, USER_ID, Int64Array
 from semacdr.embedding.content import CONTENT_VERSION, content_text
 from semacdr.embedding.encoder import DEFAULT_BATCH_SIZE, TextEncoder, encode_resumable
-from semacdr.embedding.table import MANIFEST, EmbeddingTable, write_table
+from semacdr.embedding.table import ITEMS, MANIFEST, USERS, EmbeddingTable, write_table
 from semacdr.errors import InputError
 from semacdr.files import fingerprint, read_json
 
 CONTENT = "content"
-PROFILE_COLUMNS = ("item_id", "view", "text")
 
 
 @dataclass(frozen=True)
 class ViewTexts:
-    """The text of every item in one view.
+    """The text of every item, or user, in one view.
 
     Attributes:
-        texts: N texts; ``None`` where the item has none.
+        texts: one for each; ``None`` where there is none.
         fallback: how many items have no profile in this view and take their content text instead.
     """
 
@@ -38,27 +41,29 @@ class ViewTexts:
 
     @property
     def with_text(self) -> int:
-        """How many items have a text of any kind."""
+        """How many have a text of any kind."""
         return sum(text is not None for text in self.texts)
 
 
 def read_profiles(path: Path) -> pd.DataFrame:
-    """Reads ``profiles.parquet`` (columns item_id, view, text).
+    """Reads a file of ``semacdr profile export`` (columns item_id or user_id, view, text).
 
     Raises:
-        InputError: no such file, not parquet, a missing column, or two texts for one item and view.
+        InputError: no such file, not parquet, a missing column, or two texts for one item or user and view.
     """
     fix = "make it with: semacdr profile export --dataset DIR --store FILE --out profiles.parquet"
     if not path.is_file():
         raise InputError("no such file", where=str(path), fix=fix)
     try:
-        frame = pd.read_parquet(path, columns=list(PROFILE_COLUMNS))
+        key = USER_ID if USER_ID in pq.read_schema(path).names else ITEM_ID
+        frame = pd.read_parquet(path, columns=[key, "view", "text"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"not a profiles file ({error})", where=str(path), fix=fix) from None
-    twice = frame.duplicated(["item_id", "view"])
+    twice = frame.duplicated([key, "view"])
     if twice.any():
         first = frame[twice].iloc[0]
-        raise InputError(f"item {first['item_id']!r} has two texts in view {first['view']!r}", where=str(path), fix=fix)
+        what = f"{key.removesuffix('_id')} {first[key]!r} has two texts in view {first['view']!r}"
+        raise InputError(what, where=str(path), fix=fix)
     return frame
 
 
@@ -88,6 +93,21 @@ def view_texts(dataset: Dataset, profiles: pd.DataFrame | None = None) -> dict[s
     return views
 
 
+def user_texts(dataset: Dataset, profiles: pd.DataFrame) -> dict[str, ViewTexts]:
+    """The texts of every view of the users, in the order of the file; a user without a profile has none.
+
+    Raises:
+        InputError: none of the profiles belongs to a user of the data set.
+    """
+    if not profiles[USER_ID].isin(dataset.user_index).any():
+        raise InputError(f"none of the profiles belongs to a user of data set {dataset.name}")
+    views = {}
+    for view, group in profiles.groupby("view", sort=False):
+        by_user: Mapping[str, str] = dict(zip(group[USER_ID], group["text"]))
+        views[str(view)] = ViewTexts([by_user.get(str(user)) or None for user in dataset.user_ids])
+    return views
+
+
 def build_table(
     dataset: Dataset,
     encoder: TextEncoder,
@@ -97,18 +117,24 @@ def build_table(
 ) -> dict[str, Any]:
     """Encodes the views of a data set into a table folder, unless that very table is there already.
 
+    Profiles of users, told by their column ``user_id``, give a table of the users; otherwise it is one of the items.
+
     Returns:
-        A summary: skipped, fingerprint, encoder, text_dim, per-view counts, distinct texts, seconds and CPU seconds.
+        A summary: subject, skipped, fingerprint, encoder, text_dim, per-view counts, distinct texts, and the time.
 
     Raises:
         InputError: ``out`` holds something that is not an embedding table, or the data set has no text at all.
     """
     started, cpu_started = time.monotonic(), time.process_time()
-    views = view_texts(dataset, profiles)
+    if profiles is not None and USER_ID in profiles:
+        subject, ids, views = USERS, dataset.user_ids, user_texts(dataset, profiles)
+    else:
+        subject, ids, views = ITEMS, dataset.item_ids[1:], view_texts(dataset, profiles)
     distinct = {text: row for row, text in enumerate(dict.fromkeys(t for v in views.values() for t in v.texts if t))}
     if not distinct:
-        raise InputError("no item has any text to embed", where=str(dataset.path))
+        raise InputError(f"none of the {subject} has any text to embed", where=str(dataset.path))
     inputs = {
+        **({} if subject == ITEMS else {"subject": subject}),  # tables of items have the fingerprints they had
         "encoder": encoder.identity,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "content_version": CONTENT_VERSION,
@@ -116,7 +142,7 @@ def build_table(
     }
     key = fingerprint({**inputs, "views": {view: texts.texts for view, texts in views.items()}})
     counts = {
-        view: {"items": len(texts.texts), "with_text": texts.with_text, "fallback": texts.fallback}
+        view: {subject: len(texts.texts), "with_text": texts.with_text, "fallback": texts.fallback}
         for view, texts in views.items()
     }
     skipped = _is_finished(out, key)
@@ -127,15 +153,16 @@ def build_table(
             view: np.array([distinct[text] if text else -1 for text in texts.texts], dtype=np.int64)
             for view, texts in views.items()
         }
-        write_table(out, dataset.item_ids[1:], vectors, rows, {"fingerprint": key, **inputs, "views": counts})
+        write_table(out, ids, vectors, rows, {"fingerprint": key, **inputs, "views": counts})
         del vectors
     shutil.rmtree(work, ignore_errors=True)  # also what a kill just before this line left
     return {
         "out": str(out),
+        "subject": subject,
         "skipped": skipped,
         "fingerprint": key,
         "encoder": encoder.identity,
-        "text_dim": EmbeddingTable.load(out).text_dim,
+        "text_dim": EmbeddingTable.load(out, subject).text_dim,
         "views": counts,
         "distinct_texts": len(distinct),
         "seconds": round(time.monotonic() - started, 3),

@@ -17,23 +17,30 @@ from semacdr.progress import say
 MANIFEST = "manifest.json"
 ITEM_IDS = "item_ids.npy"
 FORMAT_VERSION = 1
+ITEMS, USERS = "items", "users"
+"""What the rows of a table are about."""
 
 
 class EmbeddingTable:
     """A finished table folder: ``<view>.npy`` (N, E) for every view, ``item_ids.npy`` (N,) and ``manifest.json``.
 
-    Row ``i`` of every matrix belongs to ``item_ids[i]``. An all-zero row means that the item has no text.
+    Row ``i`` of every matrix belongs to ``item_ids[i]``. An all-zero row means that the item has no text. In a table of
+    users, which is opened as such, these are the users' ids.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], item_ids: StrArray) -> None:
         self.path, self.manifest, self.item_ids = path, manifest, item_ids
 
     @classmethod
-    def load(cls, path: str | Path) -> EmbeddingTable:
+    def load(cls, path: str | Path, subject: str = ITEMS) -> EmbeddingTable:
         """Opens a table; the matrices stay on disk until they are asked for.
 
+        Args:
+            path: the folder.
+            subject: what the caller takes the rows for, items or users.
+
         Raises:
-            InputError: not a table folder, or one of another format version.
+            InputError: not a table folder, one of another format version, or of another subject.
         """
         path = Path(path)
         if not (path / MANIFEST).is_file():
@@ -45,6 +52,9 @@ class EmbeddingTable:
         manifest = read_json(path / MANIFEST)
         if manifest.get("kind") != "embedding-table" or manifest.get("format_version") != FORMAT_VERSION:
             raise InputError("not an embedding table of this version", where=str(path), fix="run semacdr embed again")
+        found = manifest.get("subject", ITEMS)
+        if found != subject:
+            raise InputError(f"a table of {found}, where one of {subject} is needed", where=str(path))
         return cls(path, manifest, np.load(path / ITEM_IDS, allow_pickle=False).astype(object))
 
     @property

@@ -24,7 +24,7 @@ from semacdr.progress import Progress, say
 
 LOW_SHARE = 0.5
 _COUNTS = ("planned", "no_text", "cached", "generated", "retried", "valid", "invalid", "missing")
-_SUMMED = (*_COUNTS, "prompt_tokens", "tokens", "seconds", "cpu_seconds")
+SUMMED = (*_COUNTS, "prompt_tokens", "tokens", "seconds", "cpu_seconds")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def profile_items(
         views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
         if counts.planned and counts.valid_share < LOW_SHARE:
             say(f"{prompt.view}: only {counts.valid_share:.0%} of the profiles are valid; see: semacdr profile status")
-    total: dict[str, Any] = {name: round(sum(view[name] for view in views.values()), 3) for name in _SUMMED}
+    total: dict[str, Any] = {name: round(sum(view[name] for view in views.values()), 3) for name in SUMMED}
     if options.dry_run:
         total["to_generate"] = sum(view["to_generate"] for view in views.values())
     identity = engine.identity

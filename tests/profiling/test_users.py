@@ -15,13 +15,17 @@ import pytest
 
 from semacdr.cli import main
 from semacdr.data.dataset import Dataset
+from semacdr.embedding.build import build_table
+from semacdr.embedding.table import EmbeddingTable
 from semacdr.files import fingerprint, write_json
 from semacdr.profiling import users as users_module
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.run import export_profiles
 from semacdr.profiling.store import AnswerStore
 from semacdr.profiling.user_run import export_users, profile_users
-from semacdr.profiling.users import Histories, UserPrompts, cluster_id, item_line, users_of
+from semacdr.profiling.users import Histories, UserPrompts, item_line, users_of
+from semacdr.resources import prompts_folder
+from tests.embedding.test_encoder import FakeEncoder
 from tests.profiling.small import FakeEngine
 
 ROOT = Path(__file__).parents[2]
@@ -224,3 +228,67 @@ def test_killed_run_ends_as_an_unbroken_one(dataset: Dataset, tmp_path: Path, de
         assert store.valid_texts(users_of("wares"), "user_overall", everyone) == profiles
         assert resumed["generated"] == expected["generated"] - had
     assert len(profiles) == 3
+
+
+def test_command_export_and_table_of_users(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("semacdr.profiling.engines.make_engine", lambda *_, **__: FakeEngine(bad=0))
+    monkeypatch.setattr("semacdr.embedding.encoder.SentenceEncoder", lambda name: FakeEncoder())
+    build_table(dataset, FakeEncoder(), tmp_path / "items")
+    data, store = ["--dataset", str(dataset.path)], ["--store", str(tmp_path / "s.sqlite")]
+    command = ["profile", "users", *data, *store, "--embeddings", str(tmp_path / "items"), "--clusters", "2"]
+
+    before = sorted(tmp_path.iterdir())
+    assert main([*command, "--dry-run"]) == 0
+    assert "4 users, 1 of them with nothing to say" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == before
+    assert main([*command, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["views"]["user_overall"]["valid"] == 3
+    assert summary["cost"]["to_generate"] == summary["generated"]
+    [kept] = tmp_path.glob("s.sqlite.clusters-*.npy")
+    assert main(command) == 0
+    assert "user_overall: 100.0% valid (3 of 3); 0 invalid; 3 cached; 0 generated" in capsys.readouterr().out
+    # Centres that are kept decide, whatever the table would give now: here one of them is far from everything.
+    np.save(kept, np.array([[1, 1, 1, 1], [1e9, 1e9, 1e9, 1e9]], np.float32))
+    assert main([*command, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cost"]["clusters"] == 3
+
+    out = ["--out", str(tmp_path / "u.parquet")]
+    assert main(["profile", "export", *data, *store, *out, "--users"]) == 0
+    assert "user_overall: 3 of 4 users have a valid profile" in capsys.readouterr().out
+    frame = pd.read_parquet(tmp_path / "u.parquet")
+    assert frame.drop(columns="text").to_numpy().tolist() == [[user, "user_overall"] for user in ("1", "2", "4")]
+
+    profiles = ["--profiles", str(tmp_path / "u.parquet")]
+    assert main(["embed", *data, *profiles, "--out", str(tmp_path / "users")]) == 0
+    assert "user_overall: 3 of 4 users have a vector" in capsys.readouterr().out
+    table = EmbeddingTable.load(tmp_path / "users", "users")
+    assert (table.item_ids.tolist(), table.views) == (["1", "2", "3", "4"], ("user_overall",))
+    assert table.matrix("user_overall")[:, 0].tolist() == [*frame["text"].str.len()[:2], 0, len(frame["text"][2])]
+    # The ids of users and items agree here: a table of users must not pass for one of items.
+    assert main([*command[:-4], "--embeddings", str(tmp_path / "users")]) == 2
+    assert "a table of users, where one of items is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--view", "contents"], "content"),
+        (["--prompts", "{item_prompt}"], "user_cluster"),
+        (["--limit", "0"], "--limit"),
+        (["--embeddings", "nowhere"], "not an embedding table"),
+    ],
+)
+def test_wrong_use(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str], says: str
+) -> None:
+    build_table(dataset, FakeEncoder(), tmp_path / "items")
+    command = ["profile", "users", "--dataset", str(dataset.path), "--store", str(tmp_path / "s.sqlite")]
+    command += ["--embeddings", str(tmp_path / "items"), "--engine", "recorded", "--model", "ml-100k"]
+    shipped = str(prompts_folder() / "item" / "domain_specific")
+    before = sorted(tmp_path.iterdir())
+    assert main([*command, *(argument.format(item_prompt=shipped) for argument in extra)]) == 2
+    assert says in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
