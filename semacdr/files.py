@@ -22,15 +22,23 @@ def _beside(path: Path, kind: str) -> Path:
     What processes of this machine that are no more left under such a name goes away: a training that is killed time and
     again would otherwise fill the disk with halves of checkpoints.
     """
-    stem = f".{path.name}.{platform.node()}-"
-    for left in path.parent.glob(f"{glob.escape(stem)}*.{kind}"):
-        owner = left.name.removeprefix(stem).removesuffix(f".{kind}")
+    clear_halves(path.parent, glob.escape(path.name), kind)
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{kind}")
+
+
+def clear_halves(folder: Path, names: str, kind: str = "tmp") -> list[Path]:
+    """Removes what dead processes of this machine left of files whose names match the pattern; says what it was."""
+    cleared = []
+    mark = f".{platform.node()}-"
+    for left in folder.glob(f".{names}{glob.escape(mark)}*.{kind}"):
+        owner = left.name.rpartition(mark)[2].removesuffix(f".{kind}")
         if owner.isdigit() and not _runs(int(owner)):
+            cleared.append(left)
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-    return path.with_name(f"{stem}{os.getpid()}.{kind}")
+    return cleared
 
 
 def _runs(process: int) -> bool:

@@ -29,7 +29,8 @@ _EXAMPLES = {
     "items": "examples:\n"
     "  semacdr profile items --dataset data/films --engine transformers --store films.sqlite\n"
     "  semacdr profile items --dataset data/films --engine recorded --model ml-100k --store films.sqlite\n"
-    "  semacdr profile items --dataset data/films --engine transformers --limit 4 --no-cache --compare ml-100k",
+    "  semacdr profile items --dataset data/films --engine transformers --limit 4 --no-cache --compare ml-100k\n"
+    "  semacdr profile items --dataset data/films --engine transformers --store films.sqlite --distributed ray",
     "users": "example: semacdr profile users --dataset data/films --embeddings table --store films.sqlite --dry-run",
     "status": "example: semacdr profile status --store films.sqlite --json",
     "export": "example: semacdr profile export --dataset data/films --store films.sqlite --out films-profiles.parquet",

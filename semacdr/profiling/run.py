@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from semacdr.data.dataset import Dataset
-from semacdr.data.item_rows import ItemRows
+from semacdr.data.item_rows import BLOCK_ROWS, ItemRows
 from semacdr.data.item_text import item_fields
 from semacdr.errors import InputError
 from semacdr.files import write_atomic
@@ -83,7 +83,7 @@ def _run_view(
     started, cpu_started = time.monotonic(), time.process_time()
     counts = ViewCounts()
     progress = Progress(min(options.limit or items.num_items, items.num_items), prompt.view)
-    for rows in items.blocks(options.limit):
+    for rows in items.blocks(options.limit, max(BLOCK_ROWS, profiler.engine.chunk)):
         planned, no_text = plan_items(rows, prompt, vocabulary, options.kind)
         counts.items += len(rows)
         counts.no_text += no_text

@@ -45,7 +45,12 @@ def engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="prompts decoded together (default: the engine's)"
     )
-    parser.add_argument("--base-url", metavar="URL", help="openai: the server, http://HOST:PORT/v1; or OPENAI_BASE_URL")
+    parser.add_argument(
+        "--base-url",
+        nargs="+",
+        metavar="URL",
+        help="openai: the server, http://HOST:PORT/v1; or OPENAI_BASE_URL. Several, of one model, with --distributed",
+    )
     parser.add_argument(
         "--concurrency", type=positive, default=16, metavar="N", help="openai: requests under way at once (default 16)"
     )
@@ -61,12 +66,15 @@ def engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def engine_recipe(args: argparse.Namespace) -> Callable[[], Engine]:
-    """Makes the engine that the arguments name; it can be sent to other processes."""
+def engine_recipes(args: argparse.Namespace) -> list[Callable[[], Engine]]:
+    """Make the engine that the arguments name, one for each server; they can be sent to other processes."""
     from semacdr.profiling.engines import EngineOptions, make_engine
 
-    options = EngineOptions(args.base_url, args.concurrency, args.tensor_parallel, args.stall_s)
-    return functools.partial(make_engine, args.engine, args.model, args.batch_size, options)
+    recipes: list[Callable[[], Engine]] = []
+    for url in args.base_url or [None]:
+        options = EngineOptions(url, args.concurrency, args.tensor_parallel, args.stall_s)
+        recipes.append(functools.partial(make_engine, args.engine, args.model, args.batch_size, options))
+    return recipes
 
 
 def positive(text: str) -> int:

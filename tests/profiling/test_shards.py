@@ -1,0 +1,178 @@
+"""Shards: whole or set aside, readable alone, taken without a call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semacdr.errors import InputError
+from semacdr.files import fingerprint
+from semacdr.profiling.distributed import Work, do_work
+from semacdr.profiling.engines.base import Answer, Message, Request, Sampling, answer_key, answers_of
+from semacdr.profiling.shards import (
+    DamagedShardError,
+    Shard,
+    ShardFolder,
+    ShardsFirst,
+    read_shard,
+    shard_path,
+    take_shard,
+    write_shard,
+)
+from tests.profiling.pools import SteadyEngine
+
+SHARD = Shard("steady", "m", "1", {"b" * 64: Answer("two\nlines, ünï", "stop", 7, 3), "a" * 64: Answer("", "failed")})
+
+
+def requests_of(count: int) -> list[Request]:
+    return [Request((Message("user", f"What is thing {number}?"),)) for number in range(count)]
+
+
+def fill(folder: Path, requests: list[Request], size: int = 4) -> list[str]:
+    """Shards as a worker leaves them; their answers' keys."""
+    engine = SteadyEngine()
+    shards = tuple(tuple(requests[start : start + size]) for start in range(0, len(requests), size))
+    do_work(engine, Work(shards, Sampling(), engine.identity, folder))
+    return [answer_key(request, engine.identity, Sampling()) for request in requests]
+
+
+def test_what_is_written_is_read_and_can_be_read_alone(tmp_path: Path) -> None:
+    path = write_shard(tmp_path, SHARD)
+    assert path == shard_path(tmp_path, ["b" * 64, "a" * 64])
+    assert path.parent.name == fingerprint(["a" * 64, "b" * 64])[:2]
+    assert read_shard(path) == SHARD
+    first, one, two, last = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    assert first == {
+        "format": "semacdr-shard",
+        "version": 1,
+        "engine": "steady",
+        "model": "m",
+        "revision": "1",
+        "answers": 2,
+    }
+    assert one == {"key": "a" * 64, "text": "", "finish": "failed", "prompt_tokens": 0, "tokens": 0}
+    assert two == {"key": "b" * 64, "text": "two\nlines, ünï", "finish": "stop", "prompt_tokens": 7, "tokens": 3}
+    body = path.read_bytes().rpartition(b'{"sha256"')[0]
+    assert last == {"sha256": hashlib.sha256(body).hexdigest()}
+    assert write_shard(tmp_path / "again", SHARD).read_bytes() == path.read_bytes()
+
+
+def test_flipped_bytes_and_shortenings_are_seen(tmp_path: Path) -> None:
+    path = write_shard(tmp_path, SHARD)
+    whole = path.read_bytes()
+    broken = [whole[:length] for length in range(0, len(whole), 2)] + [whole + b"x", whole + whole]
+    broken += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 2)]
+    for content in broken:
+        path.write_bytes(content)
+        with pytest.raises(DamagedShardError, match="damaged or only half there"):
+            read_shard(path)
+
+
+def signed(path: Path, *lines: object) -> Path:
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    path.write_bytes(body + f'{{"sha256":"{hashlib.sha256(body).hexdigest()}"}}\n'.encode())
+    return path
+
+
+def test_a_newer_version_is_left_as_it_is_and_nonsense_is_damaged(tmp_path: Path) -> None:
+    newer = signed(tmp_path / "n.shard.jsonl", {"format": "semacdr-shard", "version": 2})
+    with pytest.raises(InputError, match="version 2, this program reads 1"):
+        take_shard(newer)
+    assert newer.is_file()
+    header = {"format": "semacdr-shard", "version": 1, "engine": "e", "model": "m", "revision": "1"}
+    for lines in ([[]], [{}], [header, {"text": "no key"}], [header, {"key": "k", "other": 1}], [header, 3]):
+        with pytest.raises(DamagedShardError, match="cannot be read"):
+            read_shard(signed(tmp_path / "odd.shard.jsonl", *lines))
+
+
+def test_answers_are_found_by_their_keys_wherever_the_shards_lie(tmp_path: Path) -> None:
+    requests = requests_of(10)
+    keys = fill(tmp_path / "a", requests[:6]) + fill(tmp_path / "b" / "deeper", requests[6:])
+    found = ShardFolder(tmp_path).find([*keys, "0" * 64])
+    assert set(found) == set(keys)
+    assert found[keys[3]] == answers_of(SteadyEngine(), [requests[3]], Sampling())[0]
+    assert ShardFolder(tmp_path / "nothing here").find(keys) == {}
+
+
+def test_finished_shards_are_taken_and_only_the_rest_is_asked(tmp_path: Path) -> None:
+    requests = requests_of(10)
+    fill(tmp_path, requests[2:8])
+    engine = SteadyEngine(chunk=3)
+    first = ShardsFirst(engine, tmp_path)
+    groups = list(first.generate(requests, Sampling()))
+    assert set(groups[0]) == {2, 3, 4, 5, 6, 7}
+    assert first.imported == 6
+    places = [place for group in groups for place in group]
+    assert sorted(places) == list(range(10))
+    assert answers_of(ShardsFirst(SteadyEngine(), tmp_path), requests, Sampling()) == answers_of(
+        SteadyEngine(), requests, Sampling()
+    )
+    assert len(engine.answered) == 4
+
+
+@pytest.mark.parametrize("other", [SteadyEngine(model="n"), Sampling(temperature=0.5), Sampling(max_new_tokens=65)])
+def test_answers_to_another_question_are_not_taken(tmp_path: Path, other: SteadyEngine | Sampling) -> None:
+    requests = requests_of(4)
+    fill(tmp_path, requests)
+    engine = other if isinstance(other, SteadyEngine) else SteadyEngine()
+    first = ShardsFirst(engine, tmp_path)
+    answers_of(first, requests, other if isinstance(other, Sampling) else Sampling())
+    assert first.imported == 0
+
+
+def test_a_damaged_shard_is_set_aside_and_named_and_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests = requests_of(8)
+    fill(tmp_path, requests)
+    damaged = sorted(tmp_path.rglob("*.shard.jsonl"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    engine = SteadyEngine()
+    first = ShardsFirst(engine, tmp_path)
+    assert answers_of(first, requests, Sampling()) == answers_of(SteadyEngine(), requests, Sampling())
+    assert (first.imported, len(engine.answered)) == (4, 4)
+    said = capsys.readouterr().err
+    assert str(damaged) in said
+    assert "set aside" in said
+    assert not damaged.exists()
+    assert damaged.with_name(damaged.name + ".damaged").is_file()
+
+
+def test_halves_of_dead_workers_go_and_those_of_living_ones_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = fill(tmp_path, requests_of(4))
+    folder = next(tmp_path.rglob("*.shard.jsonl")).parent
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = folder / f".0.shard.jsonl.{platform.node()}-{ended.pid}.tmp"
+    alive = folder / f".0.shard.jsonl.{platform.node()}-{os.getppid()}.tmp"
+    for half in (dead, alive):
+        half.write_text("half")
+    assert len(ShardFolder(tmp_path).find(keys)) == 4
+    assert (dead.exists(), alive.exists()) == (False, True)
+    assert str(dead) in capsys.readouterr().err
+
+
+def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
+    keys = fill(tmp_path, requests_of(4))
+    (tmp_path / "events.jsonl").write_text("{}\n")
+    (tmp_path / "ab").mkdir(exist_ok=True)
+    shutil.copy(tmp_path / "events.jsonl", tmp_path / "ab" / "events.jsonl")
+    before = sorted(tmp_path.rglob("*"))
+    ShardFolder(tmp_path).find(keys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_is_no_folder_of_shards(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="not a folder of shards"):
+        ShardsFirst(SteadyEngine(), tmp_path / "file")
