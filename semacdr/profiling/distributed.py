@@ -28,7 +28,8 @@ from semacdr.progress import say
 
 DEATHS = 2
 SLOT_FAILURES = 5
-_ROUNDS = 8  # bundles that a worker gets of one call, at least: the wait for the last one is a small part of all
+_LARGEST_BUNDLE = 32
+_ROUNDS = 4  # full bundles for each worker in a call: the wait for the last ones, which are small, is little of it
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class DistributedEngine:
     def __init__(self, engine: Engine, pool: Pool, folder: Path) -> None:
         self.name, self.identity, self.structured = engine.name, engine.identity, engine.structured
         self.pool, self.folder = pool, folder.absolute()
-        self._bundle = max(1, engine.chunk // SHARD_SIZE)  # shards given at once: what keeps an inner engine busy
+        # Shards given at once: what keeps an inner engine busy, and comes back before long.
+        self._bundle = min(max(1, engine.chunk // SHARD_SIZE), _LARGEST_BUNDLE)
         self.chunk = pool.size * _ROUNDS * self._bundle * SHARD_SIZE
         self._failures: Counter[int] = Counter()  # by slot, in a row
         self._proved = False  # a worker has answered something

@@ -28,6 +28,7 @@ from semacdr.profiling.engines.base import Engine
 
 _OLDEST = "2.40"
 _SPARE_CPUS = 2
+_STARTS = 3
 MakeEngine = Callable[[], Engine]
 """A recipe: makes a worker's engine in the worker. It is sent there, so it names secrets at most."""
 
@@ -90,10 +91,17 @@ class RayPool:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if not os.environ.get("RAY_ADDRESS"):
             settings |= {"address": "local", "num_cpus": self.size + _SPARE_CPUS, "include_dashboard": False}
-        try:
-            ray.init(**settings)
-        except Exception as error:  # of many kinds, most of them Ray's own
-            raise SemacdrError(f"Ray cannot be started or reached ({error})", fix="ray status") from None
+        for left in reversed(range(_STARTS)):
+            try:
+                ray.init(**settings)
+                break
+            except Exception as error:  # of many kinds, most of them Ray's own; on a busy machine it is often too slow
+                ray.shutdown()
+                if not left:
+                    raise SemacdrError(
+                        f"Ray cannot be started or reached ({error})",
+                        fix="try again when the machine is less busy, or $RAY_ADDRESS of a running one",
+                    ) from None
         self._connected = True
         there = ray.cluster_resources()
         for what, needed in (("CPU", self.size), ("GPU", self.size * self.gpus)):
