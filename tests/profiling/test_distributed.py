@@ -165,6 +165,49 @@ def test_a_server_that_is_down_costs_its_worker_and_nothing_else(
     assert "worker 2: no answer from the server; given up" in capsys.readouterr().err
 
 
+def test_an_engine_that_raises_is_not_its_shards_fault(tmp_path: Path) -> None:
+    troubles = iter(range(SLOT_FAILURES - 1))
+
+    def down_for_a_while(request: Request) -> None:
+        if "thing 3?" in request.messages[0].content and next(troubles, None) is not None:
+            raise SemacdrError("no answer from the server")
+
+    requests = requests_of(8)
+    engine, pool, _ = spread(tmp_path, [down_for_a_while])
+    assert collect(engine, requests) == expected(requests)
+    assert {len(shard) for work in pool.works for shard in work.shards} == {4}
+
+
+def test_a_worker_that_dies_now_and_then_is_not_given_up(tmp_path: Path) -> None:
+    seen: set[Request] = set()
+
+    def dies_at_fifties(request: Request) -> None:
+        if "50?" in request.messages[0].content and request not in seen:
+            seen.add(request)
+            raise DeathError
+
+    requests = requests_of(1000)
+    engine, pool, _ = spread(tmp_path, [dies_at_fifties])
+    assert collect(engine, requests) == expected(requests)
+    assert pool.made[0] == 1 + len(seen) > SLOT_FAILURES
+
+
+def test_shards_of_a_worker_that_died_are_done_alone(tmp_path: Path) -> None:
+    dead: list[Request] = []
+
+    def once(request: Request) -> None:
+        if not dead:
+            dead.append(request)
+            raise DeathError
+
+    requests = requests_of(32 * 12)
+    engine, pool, _ = spread(tmp_path, [once], chunk=128)
+    assert collect(engine, requests) == expected(requests)
+    assert len(pool.works[0].shards) == 4
+    again = [work for work in pool.works[1:] if set(work.shards) & set(pool.works[0].shards)]
+    assert [len(work.shards) for work in again] == [1] * 4
+
+
 def test_what_was_finished_when_the_driver_died_is_not_asked_again(tmp_path: Path) -> None:
     requests = requests_of(120)
     engine, pool, answered = spread(tmp_path, [well] * 3)
@@ -172,6 +215,7 @@ def test_what_was_finished_when_the_driver_died_is_not_asked_again(tmp_path: Pat
     next(running)
     pool.wait()  # this worker ends its shard, and the driver never hears of it
     running.close()
+    assert not pool.waiting  # nothing goes on behind
     assert len(answered) == 40
     again, _, then = spread(tmp_path, [well] * 3)
     first = ShardsFirst(again, tmp_path)
