@@ -80,7 +80,9 @@ def _shard_folder(args: argparse.Namespace, servers: int) -> Path | None:
     shards: Path | None = args.shards
     if not args.distributed:
         if servers > 1:
-            raise InputError("several servers are called by several workers", fix="--distributed ray, or one --base-url")
+            raise InputError(
+                "several servers are called by several workers", fix="--distributed ray, or one --base-url"
+            )
         if args.workers or args.gpus_per_worker:
             raise InputError("--workers and --gpus-per-worker go with --distributed", fix="--distributed ray")
         if shards is not None and not shards.is_dir():
