@@ -94,7 +94,7 @@ class TrainBatches:
     """Training batches of whole sequences, every position a target, rows of like length together.
 
     ``batch_size`` is the mean number of rows. Batches hold about equally many events rather than rows: with equal rows,
-    a batch of short ones would be a step of few, overweighted targets, and ndcg@10 after three epochs a quarter lower.
+    a batch of short ones would be a step of few, overweighted targets, and a batch of long ones a costly one.
     An epoch's order depends on the seed and the epoch alone, so that a resumed run sees what an unbroken one would.
     Sequences with fewer than two events are left out, and so are windows that teach nothing. A longer sequence than
     ``max_seq_len + 1`` is cut into windows that overlap by nothing in their targets: the newest window is full, the

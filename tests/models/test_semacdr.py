@@ -107,7 +107,7 @@ def test_item_vector_by_hand() -> None:
     ids = torch.tensor([1, 2])
     z = {view: encoder.view_vectors(view, ids) for view in text}
     # the gate starts as the plain mean of the views that are there
-    weight = torch.sigmoid(torch.log(torch.tensor(4.0)) - 1.0)
+    weight = torch.sigmoid(2 * torch.log(torch.tensor(4.0)) - 3.0)
     expected_1 = 0.5 * (z["content"][0] + z["domain_agnostic"][0]) * 4**-0.5 + weight * encoder.id.weight[1]
     expected_2 = z["content"][1] * 4**-0.5
     torch.testing.assert_close(encoder(ids), torch.stack([expected_1, expected_2]))
