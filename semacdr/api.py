@@ -40,7 +40,7 @@ def load(path: PathLike) -> Dataset:
 
 
 def embed(dataset: Dataset, out: PathLike, profiles: PathLike | None = None, encoder: str = EMBEDDED) -> EmbeddingTable:
-    """Text vectors of the items, one table a view; an existing table of the same inputs is reused.
+    """Text vectors of the items, or of the users whose profiles are given; a table of the same inputs is reused.
 
     Args:
         dataset: the data.
@@ -49,8 +49,8 @@ def embed(dataset: Dataset, out: PathLike, profiles: PathLike | None = None, enc
         encoder: a local sentence-transformers folder or hub name; the small embedded one by default.
     """
     found = None if profiles is None else read_profiles(Path(profiles))
-    build_table(dataset, SentenceEncoder(encoder), Path(out), found)
-    return EmbeddingTable.load(out)
+    summary = build_table(dataset, SentenceEncoder(encoder), Path(out), found)
+    return EmbeddingTable.load(out, summary["subject"])
 
 
 def train(model: str, dataset: Dataset, out: PathLike, table: EmbeddingTable | None = None, **settings: Any) -> Path:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from semacdr.commands.nested import Actions, print_json
-from semacdr.commands.profiling.common import engine_arguments, engine_recipe, positive
+from semacdr.commands.profiling.common import engine_arguments, engine_recipes, positive
 from semacdr.commands.profiling.items import view_line
+from semacdr.errors import InputError
 from semacdr.progress import duration, say
 
 
@@ -54,7 +55,10 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.profiling.users import TITLES, Histories, UserPrompts
 
     dataset, table = Dataset.load(args.dataset), EmbeddingTable.load(args.embeddings)
-    engine = engine_recipe(args)()
+    recipes = engine_recipes(args)
+    if len(recipes) > 1:
+        raise InputError("profile users asks one server", fix="one --base-url")
+    engine = recipes[0]()
     prompts = UserPrompts.load(args.prompts, engine.structured)
     vectors, count = table.matrix(args.view), args.clusters or CLUSTERS
     key = fingerprint([dataset.name, table.manifest["encoder"], args.view, count])
