@@ -19,6 +19,7 @@ from semacdr.embedding.build import build_table
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.files import fingerprint, write_json
 from semacdr.profiling import users as users_module
+from semacdr.profiling.distributed import DistributedEngine
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.run import export_profiles
 from semacdr.profiling.store import AnswerStore
@@ -26,6 +27,7 @@ from semacdr.profiling.user_run import export_users, profile_users
 from semacdr.profiling.users import Histories, UserPrompts, item_line, users_of
 from semacdr.resources import prompts_folder
 from tests.embedding.test_encoder import FakeEncoder
+from tests.profiling.pools import InProcessPool, SteadyEngine
 from tests.profiling.small import FakeEngine
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +208,16 @@ def test_items_and_users_of_the_same_id_stay_apart(dataset: Dataset, tmp_path: P
         assert store.item_profiles("wares", "1") == []
     with AnswerStore(None) as store, pytest.raises(Exception, match="of a user of data set"):
         export_users(dataset, store, tmp_path / "users.parquet")
+
+
+def test_workers_give_what_one_engine_gives(dataset: Dataset, tmp_path: Path) -> None:
+    with AnswerStore(None) as alone, AnswerStore(None) as spread:
+        expected = profile_users(histories(dataset), SteadyEngine(), alone, UserPrompts.load())
+        pool = InProcessPool([SteadyEngine, SteadyEngine])
+        engine = DistributedEngine(SteadyEngine(), pool, tmp_path / "shards")
+        summary = profile_users(histories(dataset), engine, spread, UserPrompts.load())
+        assert (summary["generated"], summary["valid"]) == (expected["generated"], expected["valid"]) == (8, 9)
+        assert spread.digest() == alone.digest()
 
 
 @pytest.mark.parametrize(

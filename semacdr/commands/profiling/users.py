@@ -8,7 +8,7 @@ from pathlib import Path
 from semacdr.commands.nested import Actions, print_json
 from semacdr.commands.profiling.common import engine_arguments, engine_recipes, positive
 from semacdr.commands.profiling.items import view_line
-from semacdr.errors import InputError
+from semacdr.commands.profiling.scale import scale_arguments, scaled_engine
 from semacdr.progress import duration, say
 
 
@@ -31,6 +31,7 @@ def add(action: Actions) -> None:
         "--titles", type=positive, metavar="N", help="the latest of a cluster that are told (default 15)"
     )
     users.add_argument("--attempts", type=positive, default=3, metavar="N", help="tries per question (default 3)")
+    scale_arguments(users)
     users.add_argument("--dry-run", action="store_true", help="print the cost and stop")
     users.add_argument(
         "--prompts",
@@ -55,11 +56,6 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.profiling.users import TITLES, Histories, UserPrompts
 
     dataset, table = Dataset.load(args.dataset), EmbeddingTable.load(args.embeddings)
-    recipes = engine_recipes(args)
-    if len(recipes) > 1:
-        raise InputError("profile users asks one server", fix="one --base-url")
-    engine = recipes[0]()
-    prompts = UserPrompts.load(args.prompts, engine.structured)
     vectors, count = table.matrix(args.view), args.clusters or CLUSTERS
     key = fingerprint([dataset.name, table.manifest["encoder"], args.view, count])
     kept = args.store.with_name(f"{args.store.name}.clusters-{key[:12]}.npy")
@@ -67,11 +63,13 @@ def run(args: argparse.Namespace) -> None:
     row = np.array([table.item_index.get(str(item), -1) for item in dataset.item_ids[1:]], dtype=np.int64)
     labels = np.r_[-1, np.where(row >= 0, clusters.of(vectors)[row], -1)]
     histories = Histories(dataset, labels, args.titles or TITLES)
-    with AnswerStore(None if args.dry_run and not args.store.is_file() else args.store) as store:
-        if not args.dry_run and not kept.is_file():
-            keep_clusters(kept, clusters)
-            say(f"{len(clusters.centres)} clusters of items -> {kept}")
-        summary = profile_users(histories, engine, store, prompts, args.limit, args.attempts, args.dry_run)
+    with scaled_engine(args, engine_recipes(args)) as engine:
+        prompts = UserPrompts.load(args.prompts, engine.structured)
+        with AnswerStore(None if args.dry_run and not args.store.is_file() else args.store) as store:
+            if not args.dry_run and not kept.is_file():
+                keep_clusters(kept, clusters)
+                say(f"{len(clusters.centres)} clusters of items -> {kept}")
+            summary = profile_users(histories, engine, store, prompts, args.limit, args.attempts, args.dry_run)
     if args.json:
         print_json(summary)
         return
