@@ -14,7 +14,18 @@ from __future__ import annotations
 import argparse
 
 from semacdr.commands.nested import actions_of
-from semacdr.commands.profiling import export, import_answers, items, record, show, status, users
+from semacdr.commands.profiling import (
+    diff,
+    export,
+    gc,
+    import_answers,
+    items,
+    lint,
+    record,
+    show,
+    status,
+    users,
+)
 
 _ACTIONS = {
     "items": items,
@@ -24,6 +35,9 @@ _ACTIONS = {
     "show": show,
     "record": record,
     "import": import_answers,
+    "lint": lint,
+    "diff": diff,
+    "gc": gc,
 }
 _EXAMPLES = {
     "items": "examples:\n"
@@ -37,6 +51,12 @@ _EXAMPLES = {
     "show": "example: semacdr profile show 42 --dataset data/films --store films.sqlite",
     "import": "example: semacdr profile import --dataset data/shop --store shop.sqlite --input answers.jsonl.gz "
     "--view attributes --model some-large-model --note source=...",
+    "lint": "examples:\n  semacdr profile lint\n  semacdr profile lint my-prompts/item --json",
+    "diff": "examples:\n"
+    "  semacdr profile diff prompts/item/domain_specific/v1.j2 my/v2.j2 --dataset D --store films.sqlite --out d.html\n"
+    "  semacdr profile diff model-a model-b --dataset data/films --store films.sqlite --out diff.html\n"
+    "  semacdr profile diff old.sqlite new.sqlite --dataset data/films --json",
+    "gc": "example: semacdr profile gc --store films.sqlite --dry-run",
     "record": "example: semacdr profile record --store films.sqlite --out films.jsonl.gz --note licence=Apache-2.0",
 }
 

@@ -8,6 +8,7 @@ equals that of an unbroken run, although what else is in a batch changes an answ
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from semacdr.data.item_text import item_fields
 from semacdr.data.schema import DOMAIN, ITEM_ID
+from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Answer, Engine, Request, Sampling, answer_key
 from semacdr.profiling.prompts import Forbidden, Kind, Prompt, Vocabulary
 from semacdr.profiling.store import AnswerStore, Origin, ProfileRow
@@ -31,6 +33,7 @@ class Planned:
     item_id: str
     request: Request
     forbidden: Forbidden
+    source: str = ""  # hash of the text that is asked about
 
 
 @dataclass
@@ -44,6 +47,7 @@ class ViewCounts:
         generated: answers that the engine gave; ``retried`` of them at a second or later attempt.
         valid: items with a valid profile; ``invalid`` failed at every attempt, ``missing`` are not in the record.
         prompt_tokens: of the generated answers, as ``tokens`` is.
+        engine_seconds: of ``seconds``, what passed while the engine was at work.
     """
 
     items: int = 0
@@ -61,6 +65,7 @@ class ViewCounts:
     tokens: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    engine_seconds: float = 0.0
 
     @property
     def valid_share(self) -> float:
@@ -89,8 +94,14 @@ def plan_items(
                 kinds[domain] = vocabulary.kind(domain, kind)
             of = kinds[domain]
             asked = {"item": fields}
-            planned.append(Planned(str(row[ITEM_ID]), prompt.request(asked, of), prompt.forbidden(asked, of)))
+            request, forbidden = prompt.request(asked, of), prompt.forbidden(asked, of)
+            planned.append(Planned(str(row[ITEM_ID]), request, forbidden, source_of(fields)))
     return planned, len(rows) - len(planned)
+
+
+def source_of(fields: dict[str, str]) -> str:
+    """A hash of an item's text: whether a profile was asked about what the item says now."""
+    return fingerprint(fields)[:16]
 
 
 def attempt_of(prompt: Prompt, request: Request, attempt: int, failure: str = "") -> tuple[Request, Sampling]:
@@ -138,10 +149,11 @@ class ItemProfiler:
         counts.distinct += len(by_request)
         called: set[Request] = set()
         outcome: dict[Request, str] = {}
+        last: dict[Request, str] = {}
         pending = list(by_request)
         for attempt in range(self.attempts):
             asked = {r: attempt_of(prompt, r, attempt, outcome.get(r, "")) for r in pending}
-            outcome.update(self._attempt(prompt, by_request, asked, attempt, counts, called, progress))
+            outcome.update(self._attempt(prompt, by_request, asked, attempt, counts, called, last, progress))
             pending = [request for request in pending if outcome[request] not in (VALID, MISSING)]
         failures: Counter[str] = Counter(counts.invalid_kinds)
         for request, items in by_request.items():
@@ -168,6 +180,7 @@ class ItemProfiler:
         attempt: int,
         counts: ViewCounts,
         called: set[Request],
+        last: dict[Request, str],
         progress: Progress | None,
     ) -> dict[Request, str]:
         """One attempt at the requests that are ``asked`` (as first put -> as put now); the kind of outcome of each."""
@@ -176,6 +189,8 @@ class ItemProfiler:
         kept = self.store.answers(list(keys.values()))
         kinds: dict[Request, str] = {}
         known = [request for request in asked if keys[request] in kept]
+        if attempt and known:  # a store of an older version does not say what these were retries of
+            self.store.add_retries((keys[request], last[request]) for request in known)
         self._settle(prompt, by_request, {r: (keys[r], kept[keys[r]]) for r in known}, kinds)
 
         todo = [request for request in asked if keys[request] not in kept]
@@ -186,10 +201,14 @@ class ItemProfiler:
         chunk = self.engine.chunk
         for start in range(0, len(todo), chunk):
             batch = todo[start : start + chunk]
+            started = time.monotonic()
             for group in self.engine.generate([asked[request][0] for request in batch], asked[batch[0]][1]):
+                counts.engine_seconds += time.monotonic() - started
                 found = {batch[place]: answer for place, answer in group.items() if answer.finish != MISSING}
                 given = {request: (keys[request], answer) for request, answer in found.items()}
                 self.store.add_answers((key, origin, answer) for key, answer in given.values())
+                if attempt:
+                    self.store.add_retries((key, last[request]) for request, (key, _) in given.items())
                 self._settle(prompt, by_request, given, kinds)
                 self._count(counts, list(found.values()), attempt)
                 called.update(given)
@@ -197,6 +216,8 @@ class ItemProfiler:
                     items = sum(len(by_request[batch[place]]) for place in group)
                     note = f"attempt {attempt + 1}, " if attempt else ""
                     progress.update(items if attempt == 0 else 0, f"{note}{counts.generated} answers")
+                started = time.monotonic()
+        last.update(keys)
         lost = [request for request in todo if request not in kinds]
         if attempt == 0:
             self._keep_missing(prompt, [item for request in lost for item in by_request[request]])
@@ -222,12 +243,12 @@ class ItemProfiler:
                 parsed = parse(answer, prompt, items[0].forbidden)
                 fresh.append((parse_keys[request], key, PARSER_VERSION, parsed))
             kinds[request] = parsed.kind
-            rows.extend(ProfileRow(item.item_id, parsed.kind, key, parse_keys[request]) for item in items)
+            rows.extend(ProfileRow(item.item_id, parsed.kind, key, parse_keys[request], item.source) for item in items)
         self.store.add_parses(fresh)
         self._set_profiles(prompt, rows)
 
     def _keep_missing(self, prompt: Prompt, items: list[Planned]) -> None:
-        self._set_profiles(prompt, [ProfileRow(item.item_id, MISSING, None, None) for item in items])
+        self._set_profiles(prompt, [ProfileRow(item.item_id, MISSING, None, None, item.source) for item in items])
 
     def _set_profiles(self, prompt: Prompt, rows: list[ProfileRow]) -> None:
         identity = self.engine.identity

@@ -191,8 +191,9 @@ def load_prompt(path: Path) -> Prompt:
             that does not start as the prefix says, or a placeholder that nothing fills.
     """
     front, template = read_template(path)
-    for found in schema_faults(front.json_schema):
-        raise InputError(found, where=str(path))
+    found = list(schema_faults(front.json_schema))
+    if found:
+        raise InputError("\n  ".join(found), where=str(path))
     if front.structured and front.prefix:
         raise InputError("a structured prompt has no prefix: the schema says how the answer starts", where=str(path))
     prompt = Prompt(path, front, template)
@@ -206,6 +207,13 @@ def load_prompt(path: Path) -> Prompt:
         for fields in _PROBES:
             prompt.request({"item": fields})
     return prompt
+
+
+def shipped_prompt(label: str) -> Prompt | None:
+    """The prompt of a label such as ``item/attributes@v1``, if it ships with the package."""
+    name, _, version = label.partition("@")
+    path = prompts_folder() / name / f"{version}.j2"
+    return load_prompt(path) if version and path.is_file() else None
 
 
 def load_prompts(chosen: list[Path] | None = None, structured: bool = False) -> list[Prompt]:

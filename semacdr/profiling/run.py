@@ -5,21 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from semacdr.data.dataset import Dataset
 from semacdr.data.item_rows import BLOCK_ROWS, ItemRows
 from semacdr.data.item_text import item_fields
+from semacdr.data.schema import DOMAIN, ITEM_ID
 from semacdr.errors import InputError
 from semacdr.files import write_atomic
-from semacdr.profiling.engines.base import Engine, ModelIdentity, Request, Sampling, answer_key
-from semacdr.profiling.items import ItemProfiler, ViewCounts, attempt_of, plan_items
-from semacdr.profiling.prompts import Prompt, Vocabulary
+from semacdr.profiling.cost import PlanCost, total_cost
+from semacdr.profiling.engines.base import Engine, ModelIdentity
+from semacdr.profiling.items import ItemProfiler, ViewCounts, plan_items, source_of
+from semacdr.profiling.lookup import kept_attempts
+from semacdr.profiling.prompts import Prompt, Vocabulary, shipped_prompt
 from semacdr.profiling.recorded import Record
-from semacdr.profiling.store import IMPORT_ENGINE, AnswerStore
+from semacdr.profiling.store import IMPORT_ENGINE, AnswerStore, RunRecord
 from semacdr.progress import Progress, say
 
 LOW_SHARE = 0.5
@@ -65,6 +70,7 @@ def profile_items(
     total: dict[str, Any] = {name: round(sum(view[name] for view in views.values()), 3) for name in SUMMED}
     if options.dry_run:
         total["to_generate"] = sum(view["to_generate"] for view in views.values())
+        total["cost"] = total_cost([view["cost"] for view in views.values()])
     identity = engine.identity
     return {
         "dataset": items.name,
@@ -83,31 +89,48 @@ def _run_view(
     started, cpu_started = time.monotonic(), time.process_time()
     counts = ViewCounts()
     progress = Progress(min(options.limit or items.num_items, items.num_items), prompt.view)
-    for rows in items.blocks(options.limit, max(BLOCK_ROWS, profiler.engine.chunk)):
-        planned, no_text = plan_items(rows, prompt, vocabulary, options.kind)
-        counts.items += len(rows)
-        counts.no_text += no_text
-        progress.skip(no_text)
-        profiler.run(prompt, planned, counts, progress)
+    try:
+        for rows in items.blocks(options.limit, max(BLOCK_ROWS, profiler.engine.chunk)):
+            planned, no_text = plan_items(rows, prompt, vocabulary, options.kind)
+            counts.items += len(rows)
+            counts.no_text += no_text
+            progress.skip(no_text)
+            profiler.run(prompt, planned, counts, progress)
+    finally:
+        if counts.generated:
+            profiler.store.add_run(_record_of(profiler.engine, prompt, counts))
     if counts.generated:
         progress.close(f"{counts.valid} valid")
     counts.seconds = round(time.monotonic() - started, 3)
     counts.cpu_seconds = round(time.process_time() - cpu_started, 3)
+    counts.engine_seconds = round(counts.engine_seconds, 3)
     return counts
+
+
+def _record_of(engine: Engine, prompt: Prompt, counts: ViewCounts) -> RunRecord:
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    origin = (prompt.view, prompt.label, engine.identity.model, engine.identity.revision, engine.name)
+    used = (counts.generated, counts.retried, counts.prompt_tokens, counts.tokens, round(counts.engine_seconds, 6))
+    return RunRecord(finished, *origin, *used)
 
 
 def _plan(
     profiler: ItemProfiler, items: ItemRows, prompt: Prompt, vocabulary: Vocabulary, options: RunOptions
 ) -> dict[str, Any]:
     counts, calls = ViewCounts(), 0
+    cost = PlanCost(profiler.engine, profiler.store, prompt)
     for rows in items.blocks(options.limit):
         planned, no_text = plan_items(rows, prompt, vocabulary, options.kind)
         counts.items += len(rows)
         counts.no_text += no_text
         counts.planned += len(planned)
         counts.distinct += len({item.request for item in planned})
-        calls += len(profiler.pending(prompt, planned))
-    return {"prompt": prompt.label, **asdict(counts), "to_generate": calls}
+        pending = profiler.pending(prompt, planned)
+        calls += len(pending)
+        waiting = set(pending)
+        counts.cached += sum(item.request not in waiting for item in planned)
+        cost.add(pending)
+    return {"prompt": prompt.label, **asdict(counts), "to_generate": calls, "cost": cost.result()}
 
 
 def compare_with_record(store: AnswerStore, record: Record) -> dict[str, int]:
@@ -122,6 +145,9 @@ def compare_with_record(store: AnswerStore, record: Record) -> dict[str, int]:
 def export_profiles(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str, int]:
     """Writes the valid profiles of a data set's items as parquet (item_id, view, text), in catalogue order.
 
+    Profiles that were asked about other texts than the items have here are left out: the items changed since, or the
+    store also serves another data set of this name.
+
     Returns:
         view -> number of profiles.
 
@@ -129,7 +155,11 @@ def export_profiles(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str
         InputError: the store has no valid profile of this data set.
     """
     frame = pd.DataFrame(store.valid_profiles(dataset.name), columns=["item_id", "view", "text"])
-    frame = frame[frame["item_id"].isin(dataset.item_index)]
+    stale = stale_profiles(ItemRows(dataset.path), store)
+    fresh = np.array([pair not in stale for pair in zip(frame["item_id"], frame["view"])], bool)
+    frame = frame[frame["item_id"].isin(dataset.item_index) & fresh]
+    if stale:
+        say(f"{len(stale)} profiles were written about other texts of these items; semacdr profile items renews them")
     if frame.empty:
         raise InputError(
             f"no valid profile of data set {dataset.name!r}", where=str(store.path), fix="semacdr profile items first"
@@ -142,6 +172,15 @@ def export_profiles(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str
     return {view: int((ordered["view"] == view).sum()) for view in views}
 
 
+def stale_profiles(items: ItemRows, store: AnswerStore) -> set[tuple[str, str]]:
+    """(item id, view) of the profiles of a data set that were asked about another text than the item has now."""
+    kept = store.profile_sources(items.name)
+    if not kept:
+        return set()
+    now = {str(row[ITEM_ID]): source_of(item_fields(row)) for rows in items.blocks() for row in rows}
+    return {(item_id, view) for item_id, view, source in kept if now.get(item_id, source) != source}
+
+
 def show_item(
     dataset: Dataset,
     store: AnswerStore,
@@ -152,7 +191,8 @@ def show_item(
 ) -> list[dict[str, Any]]:
     """Everything about one item's profiles: prompt, answer, parse, keys, and whether the prompt is still the one asked.
 
-    The store keeps no prompts; they are rendered again, and the key tells whether they changed since.
+    The store keeps no prompts; they are rendered again, and the key tells whether they changed since. A view that none
+    of the ``prompts`` is about is shown with the prompt that ships under the name kept.
 
     Raises:
         InputError: no such item, or nothing about it in the store.
@@ -162,19 +202,24 @@ def show_item(
     if not shown:
         raise InputError(f"nothing about item {item_id!r} in this store", where=str(store.path))
     row = {str(name): value for name, value in dataset.item_frame().iloc[index - 1].items()}
-    of = vocabulary.kind(dataset.domains[dataset.item_domain[index]], kind)
+    row[DOMAIN] = dataset.domains[dataset.item_domain[index]]
     by_view = {prompt.view: prompt for prompt in prompts}
     for entry in shown:
-        prompt = by_view.get(entry["view"])
-        if prompt is None or (entry["engine"] or "").startswith(IMPORT_ENGINE):  # what was asked elsewhere is not known
+        entry["other_text"] = entry["source"] not in ("", source_of(item_fields(row)))
+        if (entry["engine"] or "").startswith(IMPORT_ENGINE):  # what was asked elsewhere is not known
             continue
-        request, sampling = attempt_of(prompt, prompt.request({"item": item_fields(row)}, of), entry["attempt"] or 0)
+        prompt = by_view.get(entry["view"]) or shipped_prompt(entry["prompt"])
+        planned = plan_items([row], prompt, vocabulary, kind)[0] if prompt else []
+        if not prompt or not planned:
+            continue
+        identity = ModelIdentity(entry["model"], entry["revision"])
+        attempts = kept_attempts(store, prompt, planned, identity)[planned[0].item_id]
+        mine = next((attempt for attempt in attempts if attempt.key == entry["answer_key"]), None)
+        request = mine.request if mine else planned[0].request
         entry["messages"] = [asdict(message) for message in request.messages]
         entry["prefix"] = request.prefix
+        entry["schema"] = request.schema
         entry["banned"] = list(request.banned)
-        entry["prompt_unchanged"] = entry["answer_key"] == _key_as_kept(request, sampling, entry)
+        entry["prompt_unchanged"] = mine is not None
+        entry["attempts"] = [{"kind": a.parse.kind, "answer": a.answer.text, "answer_key": a.key} for a in attempts]
     return shown
-
-
-def _key_as_kept(request: Request, sampling: Sampling, entry: dict[str, Any]) -> str:
-    return answer_key(request, ModelIdentity(entry["model"], entry["revision"]), sampling)

@@ -12,34 +12,18 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from semacdr.errors import InputError, SemacdrError
 from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Answer
+from semacdr.profiling.tables import APPLICATION_ID, SCHEMA_VERSION, upgrade
 from semacdr.profiling.validate import Parse
 
-SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x5EAC
 _CHECKED_BYTES = 256 * 2**20  # a larger store is not read through at every start
 _LOOKUP = 500  # keys per query, below SQLite's limit on parameters
-_TABLES = """
-CREATE TABLE answers (
-    key TEXT PRIMARY KEY, view TEXT NOT NULL, prompt TEXT NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL,
-    engine TEXT NOT NULL, attempt INTEGER NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, tokens INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE parses (
-    key TEXT PRIMARY KEY, answer TEXT NOT NULL, parser INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE profiles (
-    dataset TEXT NOT NULL, view TEXT NOT NULL, item_id TEXT NOT NULL, kind TEXT NOT NULL, answer TEXT, parse TEXT,
-    prompt TEXT NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL,
-    PRIMARY KEY (dataset, view, item_id)
-) WITHOUT ROWID;
-"""
 
 IMPORT_ENGINE = "import:"
 """Begins the engine's name of an imported answer; the head of the file's hash follows."""
@@ -66,12 +50,30 @@ class Origin:
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """What an item has now in one view: a parse, or the kind of failure."""
+    """What an item has now in one view: a parse, or the kind of failure; ``source`` is the hash of the item's text."""
 
     item_id: str
     kind: str
     answer: str | None
     parse: str | None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run generated in one view, and how long the engine took for it."""
+
+    finished: str
+    view: str
+    prompt: str
+    model: str
+    revision: str
+    engine: str
+    answers: int
+    retried: int
+    prompt_tokens: int
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -104,28 +106,26 @@ class AnswerStore:
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        mine = self._db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
+        mine = self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         empty = not self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         if not empty and not mine:
             raise InputError("a database, but not a profile store; it is left as it is", where=str(self.path))
-        if not empty and version != SCHEMA_VERSION:
-            raise InputError(f"a store of version {version}, this program reads {SCHEMA_VERSION}", where=str(self.path))
+        if not empty and version > SCHEMA_VERSION:
+            raise InputError(
+                f"a store of version {version}, this program reads up to {SCHEMA_VERSION}",
+                where=str(self.path),
+                fix="use the newer semacdr that wrote it",
+            )
         if self.path is not None:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-        if empty:
-            with self._transaction():
-                if not self._db.execute(
-                    "SELECT 1 FROM sqlite_master LIMIT 1"
-                ).fetchone():  # another may have been first
-                    for statement in _TABLES.split(";"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        elif self.path is not None and self.path.stat().st_size <= _CHECKED_BYTES:
+        if not empty and self.path is not None and self.path.stat().st_size <= _CHECKED_BYTES:
             verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+        if version < SCHEMA_VERSION:
+            with self._transaction():
+                upgrade(self._db)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -154,6 +154,17 @@ class AnswerStore:
                 raise
             self._db.execute("COMMIT")
 
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """For upkeep that concerns whole tables: the connection, inside a transaction of its own."""
+        with self._transaction():
+            yield self._db
+
+    def compact(self) -> None:
+        """Gives the room of what was removed back to the disk."""
+        with self._guard():
+            self._db.execute("VACUUM")
+
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
@@ -177,22 +188,7 @@ class AnswerStore:
 
     def add_answers(self, rows: Iterable[tuple[str, Origin, Answer]]) -> None:
         """Keeps the answers of one batch in one transaction; a key that is there already keeps its first answer."""
-        values = [
-            (
-                key,
-                o.view,
-                o.prompt,
-                o.model,
-                o.revision,
-                o.engine,
-                o.attempt,
-                a.text,
-                a.finish,
-                a.prompt_tokens,
-                a.tokens,
-            )
-            for key, o, a in rows
-        ]
+        values = [(key, *astuple(origin), *astuple(answer)) for key, origin, answer in rows]
         with self._transaction():
             self._db.executemany("INSERT INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
 
@@ -213,9 +209,33 @@ class AnswerStore:
         self, dataset: str, view: str, prompt: str, model: str, revision: str, rows: Iterable[ProfileRow]
     ) -> None:
         """Says what the items of a data set have now in one view."""
-        values = [(dataset, view, r.item_id, r.kind, r.answer, r.parse, prompt, model, revision) for r in rows]
+        values = [
+            (dataset, view, r.item_id, r.kind, r.answer, r.parse, prompt, model, revision, r.source) for r in rows
+        ]
         with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO profiles VALUES (?,?,?,?,?,?,?,?,?)", values)
+            self._db.executemany("INSERT OR REPLACE INTO profiles VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+
+    def add_retries(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Keeps which answer failed before another was asked for: (answer key, key of the one before)."""
+        values = list(rows)
+        with self._transaction():
+            self._db.executemany("INSERT INTO retries VALUES (?,?) ON CONFLICT DO NOTHING", values)
+
+    def add_run(self, run: RunRecord) -> None:
+        """Keeps what a run took, for the plans of later ones."""
+        with self._transaction():
+            self._db.execute("INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?)", astuple(run))
+
+    def runs(self) -> list[RunRecord]:
+        """All runs that generated something, the oldest first."""
+        with self._guard():
+            return [RunRecord(*row) for row in self._db.execute("SELECT * FROM runs ORDER BY rowid")]
+
+    def profile_sources(self, dataset: str) -> list[tuple[str, str, str]]:
+        """(item id, view, source) of the profiles of a data set of which the source is known."""
+        sql = "SELECT item_id, view, source FROM profiles WHERE dataset = ? AND source != ''"
+        with self._guard():
+            return self._db.execute(sql, (dataset,)).fetchall()
 
     def profile_rows(self, dataset: str, view: str, item_ids: Sequence[str]) -> dict[str, ProfileRow]:
         """What some items of a data set have now in one view."""
@@ -262,10 +282,20 @@ class AnswerStore:
         with self._guard():
             return self._db.execute(sql, (dataset,)).fetchall()
 
+    def profiles(self, dataset: str) -> list[tuple[str, str, str, str | None]]:
+        """(view, item id, kind, text) of every profile of a data set, valid or not."""
+        sql = (
+            "SELECT view, item_id, profiles.kind, parses.text FROM profiles "
+            "LEFT JOIN parses ON parses.key = profiles.parse WHERE dataset = ?"
+        )
+        with self._guard():
+            return self._db.execute(sql, (dataset,)).fetchall()
+
     def item_profiles(self, dataset: str, item_id: str) -> list[dict[str, Any]]:
         """What one item has in every view: prompt, model, answer and parse with their keys."""
         sql = (
-            "SELECT p.view, p.kind, p.prompt, p.model, p.revision, p.answer AS answer_key, p.parse AS parse_key, "
+            "SELECT p.view, p.kind, p.prompt, p.model, p.revision, p.source, "
+            "p.answer AS answer_key, p.parse AS parse_key, "
             "a.text AS answer, a.finish, a.attempt, a.engine, s.text AS text FROM profiles p "
             "LEFT JOIN answers a ON a.key = p.answer LEFT JOIN parses s ON s.key = p.parse "
             "WHERE p.dataset = ? AND p.item_id = ? ORDER BY p.view DESC"
@@ -286,6 +316,16 @@ class AnswerStore:
             "sum(prompt_tokens) AS prompt_tokens, sum(tokens) AS tokens FROM answers "
             "GROUP BY view, prompt, model, revision, engine, attempt ORDER BY view DESC, prompt, model, attempt"
         )
+
+    def parse_counts(self, parser: int) -> list[tuple[str, str, str, str, str, int, str, int]]:
+        """(view, prompt, model, revision, engine, attempt, kind, answers) of what one version of the parser read."""
+        sql = (
+            "SELECT view, prompt, model, revision, engine, attempt, parses.kind, count(DISTINCT answers.key) "
+            "FROM parses JOIN answers ON answers.key = parses.answer WHERE parser = ? "
+            "GROUP BY view, prompt, model, revision, engine, attempt, parses.kind ORDER BY count(*) DESC, parses.kind"
+        )
+        with self._guard():
+            return self._db.execute(sql, (parser,)).fetchall()
 
     def all_answers(self) -> list[tuple[str, Answer]]:
         """Every answer, by key."""

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
 
     dataset = Dataset.load(args.dataset)
     with AnswerStore(args.store, create=False) as store:
-        prompts, vocabulary = load_prompts(args.prompts), Vocabulary.load(args.vocabulary)
+        prompts, vocabulary = load_prompts(args.prompts) if args.prompts else [], Vocabulary.load(args.vocabulary)
         shown = show_item(dataset, store, prompts, vocabulary, args.item, args.kind)
     if args.json:
         print_json(shown)
@@ -39,6 +39,11 @@ def run(args: argparse.Namespace) -> None:
             print(f"[{message['role']}] {message['content']}")
         if not entry.get("prompt_unchanged", True):
             print("(the prompt above has changed since this answer was made)")
+        if entry["other_text"]:
+            print("(the answer below was asked about another text than the item has now)")
+        for attempt in entry.get("attempts", []):
+            if attempt["answer_key"] != entry["answer_key"]:
+                print(f"[earlier answer: {attempt['kind']}] {attempt['answer']}")
         print(f"[answer, attempt {(entry['attempt'] or 0) + 1}] {entry.get('prefix', '')}{entry['answer'] or ''}")
         print(f"[parse] {entry['text'] or ''}")
         print(f"[keys] answer {entry['answer_key']}  parse {entry['parse_key']}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from semacdr.commands.nested import Actions, print_json
+from semacdr.progress import duration
 
 
 def add(action: Actions) -> None:
@@ -18,35 +18,45 @@ def add(action: Actions) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Does it."""
+    from semacdr.profiling.status import store_status
     from semacdr.profiling.store import AnswerStore
 
     with AnswerStore(args.store, create=False) as store:
-        profiles, answers = store.status(), store.answer_counts()
-        imports = [asdict(record) for record in store.imports()]
+        status = store_status(store)
     if args.json:
-        print_json({"profiles": profiles, "answers": answers, "imports": imports})
+        print_json(status)
         return
     print("profiles")
-    totals: dict[tuple[str, str], int] = {}
-    for row in profiles:
-        totals[row["dataset"], row["view"]] = totals.get((row["dataset"], row["view"]), 0) + row["items"]
-    for row in profiles:
-        share = row["items"] / totals[row["dataset"], row["view"]]
+    for row in status["views"]:
         print(
-            f"  {row['dataset']}  {row['view']}  {row['kind']}: {row['items']} ({share:.1%})  "
+            f"  {row['dataset']}  {row['view']}  valid: {row['valid']} ({row['valid_share']:.1%}) of {row['items']}  "
             f"{row['prompt']}  {row['model']}"
         )
+        _print_kinds(row["failures"])
     print("answers")
-    for row in answers:
+    for row in status["answers"]:
         print(
             f"  {row['view']}  attempt {row['attempt'] + 1}: {row['answers']}  {row['tokens']} tokens  "
             f"{row['prompt']}  {row['model']} ({row['engine']})"
         )
-    if imports:
+        _print_kinds({kind: count for kind, count in row["kinds"].items() if kind != "valid"})
+    if status["imports"]:
         print("imports")
-    for row in imports:
+    for row in status["imports"]:
         notes = "".join(f"  {key}={value}" for key, value in row["details"]["notes"].items())
         print(
             f"  {row['dataset']}  {row['view']}  {row['file']} ({row['sha256'][:12]}), {row['imported_at']}: "
             f"{row['details']['valid']} valid of {row['details']['rows']}  {row['model']} {row['revision']}{notes}"
         )
+    if status["runs"]:
+        last = status["runs"][-1]
+        print(
+            f"last run  {last['finished']}  {last['view']}: {last['answers']} answers, "
+            f"{last['prompt_tokens']} + {last['tokens']} tokens in {duration(last['seconds'])}"
+        )
+
+
+def _print_kinds(kinds: dict[str, int]) -> None:
+    told = [f"{count} {kind}" for kind, count in kinds.items() if count]
+    if told:
+        print(f"    {', '.join(told)}")
