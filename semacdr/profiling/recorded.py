@@ -36,26 +36,30 @@ class Record:
 
 
 def find_record(name: str) -> Path:
-    """A file, or a record that ships with the package by its name.
+    """A file, a folder of shards, or a record that ships with the package by its name.
 
     Raises:
         InputError: neither.
     """
     path = Path(name)
-    if path.is_file():
+    if path.is_file() or path.is_dir():
         return path
     shipped = {file.name.removesuffix(".jsonl.gz"): file for file in sorted(RECORDS.glob("*.jsonl.gz"))}
     if name in shipped:
         return shipped[name]
-    raise InputError(f"no record {name!r}", fix=f"a file, or one that ships here: {', '.join(shipped) or 'none'}")
+    raise InputError(
+        f"no record {name!r}", fix=f"a file, a folder of shards, or one that ships here: {', '.join(shipped) or 'none'}"
+    )
 
 
 def read_record(path: Path) -> Record:
-    """Reads a JSON-lines record, or the answers of a profile store that one model made.
+    """Reads a JSON-lines record, or the answers of a profile store or of shards that one model made.
 
     Raises:
         InputError: no such file, neither form, a broken line (with its number), or a store with several models.
     """
+    if path.is_dir():
+        return _from_shards(path)
     if not path.is_file():
         raise InputError("no such record", where=str(path))
     with open(path, "rb") as handle:
@@ -94,6 +98,20 @@ def _from_store(path: Path) -> Record:
             raise InputError(f"a store with answers of {len(models)} models cannot be replayed as one", where=str(path))
         model, revision = models[0]
         return Record(model, revision, dict(store.all_answers()))
+
+
+def _from_shards(folder: Path) -> Record:
+    from semacdr.profiling.shards import shards_in
+
+    answers: dict[str, Answer] = {}
+    models = set()
+    for _, shard in shards_in(folder):
+        models.add((shard.model, shard.revision))
+        answers.update(shard.answers)
+    if len(models) != 1:
+        raise InputError(f"shards of {len(models)} models cannot be replayed as one", where=str(folder))
+    model, revision = models.pop()
+    return Record(model, revision, answers)
 
 
 def write_record(path: Path, record: Record) -> None:

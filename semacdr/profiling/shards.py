@@ -112,6 +112,17 @@ def take_shard(path: Path) -> Shard | None:
         return None
 
 
+def shards_in(folder: Path) -> Iterator[tuple[Path, Shard]]:
+    """The whole shards of a folder, at any depth; damaged ones are set aside, halves of dead workers removed."""
+    for below in folder.glob("**/"):
+        for half in clear_halves(below, f"*{SUFFIX}"):
+            say(f"{half}: half a shard, left by a process that was killed; removed")
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        shard = take_shard(path)
+        if shard is not None:
+            yield path, shard
+
+
 class ShardFolder:
     """Finds answers in the shards of a folder, at any depth, as they are when it is first asked.
 
@@ -123,16 +134,11 @@ class ShardFolder:
 
     @cached_property
     def _index(self) -> sqlite3.Connection:
-        for folder in self.path.glob("**/"):
-            for half in clear_halves(folder, f"*{SUFFIX}"):
-                say(f"{half}: half a shard, left by a process that was killed; removed")
         index = sqlite3.connect("")  # a temporary file that goes with this process
         index.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID")
-        for path in sorted(self.path.rglob(f"*{SUFFIX}")):
-            shard = take_shard(path)
-            if shard is not None:
-                rows = [(key, str(path)) for key in shard.answers]
-                index.executemany("INSERT INTO keys VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+        for path, shard in shards_in(self.path):
+            rows = [(key, str(path)) for key in shard.answers]
+            index.executemany("INSERT INTO keys VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
         return index
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:

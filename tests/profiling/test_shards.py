@@ -17,6 +17,7 @@ from semacdr.errors import InputError
 from semacdr.files import fingerprint
 from semacdr.profiling.distributed import Work, do_work
 from semacdr.profiling.engines.base import Answer, Message, Request, Sampling, answer_key, answers_of
+from semacdr.profiling.engines.recorded import RecordedEngine
 from semacdr.profiling.shards import (
     DamagedShardError,
     Shard,
@@ -176,3 +177,19 @@ def test_a_file_is_no_folder_of_shards(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="not a folder of shards"):
         ShardsFirst(SteadyEngine(), tmp_path / "file")
+
+
+def test_shards_are_a_record_where_no_engine_is_at_hand(tmp_path: Path) -> None:
+    requests = requests_of(6)
+    fill(tmp_path, requests[:5])
+    engine = RecordedEngine(str(tmp_path))
+    assert engine.identity == SteadyEngine().identity
+    answers = answers_of(engine, requests, Sampling())
+    assert answers[:5] == answers_of(SteadyEngine(), requests[:5], Sampling())
+    assert answers[5].finish == "missing"
+    write_shard(tmp_path, Shard("steady", "another", "1", {"c" * 64: Answer("", "stop")}))
+    with pytest.raises(InputError, match="shards of 2 models"):
+        RecordedEngine(str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="shards of 0 models"):
+        RecordedEngine(str(tmp_path / "empty"))

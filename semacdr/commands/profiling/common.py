@@ -40,7 +40,7 @@ def engine_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="vllm, transformers: a local folder or a hub name, which is downloaded; default: the small embedded "
         "model. openai: what the server calls it, where it serves several. "
-        "recorded: a record file, a store, or the name of a record that ships here (ml-100k)",
+        "recorded: a record file, a store, a folder of shards, or the name of a record that ships here (ml-100k)",
     )
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="prompts decoded together (default: the engine's)"
