@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_items_status_export_show_record(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["profile", "show", "f0c0", *data, *store, "--kind", "book"]) == 0
     assert "has changed" in capsys.readouterr().out
 
+    attributes = ["--prompts", "item/domain_specific/v1.j2"]  # a prompt that ships, by its name alone
+    assert main(["profile", "items", *data, *store, *attributes, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["generated"] == 0
+    retried = main(["profile", "show", "f1c0", *data, *store, "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert retried == 0
+    for entry in shown:
+        assert entry["prompt_unchanged"]
+        assert [attempt["kind"] for attempt in entry["attempts"]] == ["unfinished"] * entry["attempt"] + ["valid"]
+
     out = tmp_path / "r.jsonl.gz"
     assert main(["profile", "record", *store, "--out", str(out), "--note", "licence=none", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["answers"] == summary["generated"]
@@ -88,3 +99,38 @@ def test_wrong_use(
     assert main(["profile", *(argument.format(data="data") for argument in arguments)]) == 2
     assert says in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_show_finds_the_prompt_of_every_view(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Structured(FakeEngine):
+        structured = True
+
+        def batch(self, requests, sampling):
+            sheet = {"audience": "", "category": "kite", "make": "", "occasion": "", "price": "low", "style": ""}
+            given = [json.dumps({**sheet, "use": "flying"} if "audience" in r.schema else {"x": 1}) for r in requests]
+            return [
+                dataclasses.replace(a, text=t, finish="stop") for a, t in zip(super().batch(requests, sampling), given)
+            ]
+
+    monkeypatch.setattr("semacdr.profiling.engines.make_engine", lambda *args, **kwargs: Structured())
+    write_dataset(tmp_path / "data")
+    data, store = ["--dataset", str(tmp_path / "data")], ["--store", str(tmp_path / "s.sqlite")]
+    prompts = ["--prompts", "item/attributes", "item/domain_specific"]
+    assert main(["profile", "items", *data, *store, *prompts, "--attempts", "2", "--json"]) == 0
+    views = json.loads(capsys.readouterr().out)["views"]
+    assert (views["attributes"]["valid"], views["domain_specific"]["invalid_kinds"]) == (11, {"wrong_shape": 11})
+    assert main(["profile", "show", "t1c0", *data, *store, "--json"]) == 0
+    shown = {entry["view"]: entry for entry in json.loads(capsys.readouterr().out)}
+    sheet, failed = shown["attributes"], shown["domain_specific"]
+    assert (sheet["text"], sheet["prompt"]) == ("Kite. For flying. Price: low.", "item/attributes@v1")
+    assert sheet["prompt_unchanged"]
+    assert json.loads(sheet["schema"])["required"][1] == "category"
+    # the second attempt was told what was wrong with the first, and is shown so
+    assert failed["prompt_unchanged"]
+    assert failed["attempt"] == 1
+    assert "A first answer could not be used" in failed["messages"][-1]["content"]
+    write_dataset(tmp_path / "data", 1, lambda rows: [row.update(title=f"New {row['title']}") for row in rows[:8]])
+    assert main(["profile", "show", "t1c0", *data, *store]) == 0
+    assert "asked about another text" in capsys.readouterr().out
