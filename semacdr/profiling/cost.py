@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from semacdr.local_models import ModelFolder
 from semacdr.profiling.engines.base import Engine, Request
+from semacdr.profiling.engines.chat import render
 from semacdr.profiling.prompts import Prompt
 from semacdr.profiling.store import AnswerStore, RunRecord
 
@@ -78,7 +80,7 @@ def total_cost(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def token_counter(engine: Engine) -> Callable[[Sequence[Request]], int] | None:
     """Counts the prompt tokens of requests with the model's tokenizer; ``None`` where the model is not at hand."""
-    folder = getattr(engine, "folder", None)
+    folder = _model_folder(engine)
     if folder is None:
         return None
     try:
@@ -89,16 +91,20 @@ def token_counter(engine: Engine) -> Callable[[Sequence[Request]], int] | None:
         return None
 
     def count(requests: Sequence[Request]) -> int:
-        return sum(len(ids) for ids in tokenizer([_rendered(tokenizer, r) for r in requests])["input_ids"])
+        texts = [render(tokenizer, request) for request in requests]
+        return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
 
     return count
 
 
-def _rendered(tokenizer: Any, request: Request) -> str:
-    if tokenizer.chat_template is None:
-        return "\n".join(message.content for message in request.messages) + request.prefix
-    turns = [{"role": message.role, "content": message.content} for message in request.messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + request.prefix
+def _model_folder(engine: Any) -> ModelFolder | None:
+    """The files of the model that an engine, or the one behind it, reads."""
+    while engine is not None:
+        folder = getattr(engine, "folder", None)
+        if isinstance(folder, ModelFolder):
+            return folder
+        engine = getattr(engine, "engine", None)
+    return None
 
 
 def _estimate(requests: Sequence[Request]) -> int:

@@ -119,6 +119,7 @@ class DistributedEngine:
     """
 
     def __init__(self, engine: Engine, pool: Pool, folder: Path) -> None:
+        self.engine = engine
         self.name, self.identity, self.structured = engine.name, engine.identity, engine.structured
         self.pool, self.folder = pool, folder.absolute()
         # Shards given at once: what keeps an inner engine busy, and comes back before long.

@@ -9,6 +9,7 @@ import pytest
 
 from semacdr.cli import main
 from semacdr.data.item_rows import ItemRows
+from semacdr.local_models import ModelFolder
 from semacdr.profiling import cost
 from semacdr.profiling.cost import PlanCost, total_cost
 from semacdr.profiling.engines.base import Message, Request
@@ -76,6 +77,17 @@ def test_tokenizer_of_the_model_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "token_counter", lambda engine: lambda requests: 7 * len(requests))
     found = price(REQUESTS)
     assert (found["prompt_tokens"], found["prompt_tokens_from"]) == (56, "counted with the model's tokenizer")
+
+
+def test_the_model_is_found_behind_what_stands_before_it(tmp_path: Path) -> None:
+    class Behind:
+        def __init__(self, engine: object, folder: object) -> None:
+            self.engine, self.folder = engine, folder
+
+    model = ModelFolder("m", "1", tmp_path)
+    assert cost._model_folder(Behind(Behind(None, model), tmp_path)) is model
+    assert cost._model_folder(FakeEngine()) is None
+    assert cost.token_counter(Behind(None, model)) is None  # no tokenizer in the folder
 
 
 def test_sum_has_no_time_where_a_view_has_none() -> None:
