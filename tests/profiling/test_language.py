@@ -28,6 +28,7 @@ ENGLISH = [
     "Quiet sea drama.",
     "Kettle.",
     "Les Enfants du Paradis is a film of grand gestures and the theatre behind them.",
+    "Les Enfants du Paradis et la Nuit is a film about the theatre and the people who live in it.",
     "A reading of La vie est belle by the author, for those who like the sound of it.",
     "Der Untergang der Titanic: a slow, sad and careful account of a ship and of those on it.",
     "Slow windswept adventure drama, late eighties, sea setting, earnest tone, strong faces, patient pacing, grey.",
