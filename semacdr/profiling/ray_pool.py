@@ -9,7 +9,8 @@ that hold all of them leave Ray none. With it the run joins that cluster, whose 
 model, the folder of shards under one path, and the secrets (an API key) in their own environments: none travels. Ray
 ends the actors of a driver that is gone, however it went.
 
-Tried with several workers on one machine without a GPU. Not run so far: several GPUs, several machines.
+Tried with several workers on one machine without a GPU, over one and two servers and with vLLM in each worker. Not run
+so far: GPUs, several machines, a cluster that was there before.
 """
 
 from __future__ import annotations
