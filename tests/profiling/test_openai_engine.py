@@ -29,7 +29,7 @@ def ask(text: str, **changes: Any) -> Request:
 
 
 def engine_of(fake: FakeServer, model: str | None = None, concurrency: int = 4, timeout_s: float = 5) -> OpenAIEngine:
-    return OpenAIEngine(model, concurrency=concurrency, server=Server(fake.url, timeout_s, first_pause_s=0.001))
+    return OpenAIEngine(model, Server(fake.url, timeout_s, first_pause_s=0.001), concurrency)
 
 
 def always(reply: Reply) -> FakeServer:

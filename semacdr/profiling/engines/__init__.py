@@ -66,6 +66,8 @@ def _live_engine(name: str, model: str | None, batch_size: int | None, options: 
         return VllmEngine(model or EMBEDDED, batch_size, options.tensor_parallel)
     if name == "openai":
         from semacdr.profiling.engines.openai import OpenAIEngine
+        from semacdr.profiling.engines.server import Server
 
-        return OpenAIEngine(model, options.base_url, options.concurrency)
+        # One answer is waited for as long as any would be.
+        return OpenAIEngine(model, Server(options.base_url, options.stall_s), options.concurrency)
     raise InputError(f"unknown engine {name!r}", fix=nearest(name, ENGINES))

@@ -33,11 +33,11 @@ class OpenAIEngine:
 
     Args:
         model: what the server calls the model; needed where it serves several.
-        base_url: the server; ``$OPENAI_BASE_URL`` where it is None. The key is ``$OPENAI_API_KEY``, if it needs one.
+        server: where it is.
         concurrency: requests that are under way at once.
 
     Raises:
-        InputError: no address, or the server has no such model.
+        InputError: the server has no such model.
         SemacdrError: the server cannot be reached, or does not accept the key.
     """
 
@@ -45,10 +45,8 @@ class OpenAIEngine:
     structured = True
     chunk = CHUNK
 
-    def __init__(
-        self, model: str | None, base_url: str | None = None, concurrency: int = 16, server: Server | None = None
-    ) -> None:
-        self.server = server or Server(base_url)
+    def __init__(self, model: str | None, server: Server, concurrency: int = 16) -> None:
+        self.server = server
         self.concurrency = concurrency
         self.vllm = False
         self.identity = self._identity(model)

@@ -25,7 +25,8 @@ URL_VARIABLE = "OPENAI_BASE_URL"
 RETRIES = 6
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0  # also of a Retry-After: a server that wants more time than that gets the next run
-TIMEOUT_S = 300.0
+START_RETRIES = 3
+START_TIMEOUT_S = 30.0
 _PASSES = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _ANSWER_BYTES = 64 * 2**20
 
@@ -55,9 +56,7 @@ class Server:
         InputError: no address, or one with credentials or a query in it.
     """
 
-    def __init__(
-        self, base_url: str | None, timeout_s: float = TIMEOUT_S, first_pause_s: float = FIRST_PAUSE_S
-    ) -> None:
+    def __init__(self, base_url: str | None, timeout_s: float = 600.0, first_pause_s: float = FIRST_PAUSE_S) -> None:
         chosen = base_url or os.environ.get(URL_VARIABLE)
         if not chosen:
             raise InputError(
@@ -69,15 +68,15 @@ class Server:
         self._opener = urllib.request.build_opener(_NoRedirect())
 
     def get(self, path: str) -> Any:
-        """What a GET gives; see :meth:`ask`."""
-        return self.ask(path, None)
+        """What a GET gives, for which there is less patience; see :meth:`ask`."""
+        return self._insist(path, None, threading.Event(), min(self.timeout_s, START_TIMEOUT_S), START_RETRIES)
 
-    def ask(self, path: str, body: Any, gone: threading.Event | None = None) -> Any:
+    def ask(self, path: str, body: Any, gone: threading.Event) -> Any:
         """The JSON that comes back, after as many tries as it takes.
 
         Args:
             path: below the base address.
-            body: posted as JSON; a GET without one.
+            body: posted as JSON.
             gone: when it is set, nobody wants the answer any more, and no further try is made.
 
         Raises:
@@ -85,11 +84,13 @@ class Server:
             GaveUpError: it did not answer, or said every time that it cannot now.
             SemacdrError: it does not accept the key.
         """
-        content = None if body is None else json.dumps(body).encode()
-        for attempt in range(RETRIES + 1):
+        return self._insist(path, json.dumps(body).encode(), gone, self.timeout_s, RETRIES)
+
+    def _insist(self, path: str, content: bytes | None, gone: threading.Event, timeout_s: float, retries: int) -> Any:
+        for attempt in range(retries + 1):
             wait = None
             try:
-                return self._once(path, content)
+                return self._once(path, content, timeout_s)
             except urllib.error.HTTPError as error:
                 with error:
                     reason = self._reason(error)
@@ -100,19 +101,19 @@ class Server:
                 failure, wait = f"HTTP {error.code}: {reason}", _retry_after(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: half an answer
                 failure = self._hidden(f"{type(error).__name__}: {getattr(error, 'reason', None) or error}")
-            if attempt == RETRIES or (gone is not None and gone.is_set()):
+            if attempt == retries or gone.is_set():
                 break
             pause = min(self.first_pause_s * 2**attempt, LONGEST_PAUSE_S)
             pause = pause * random.uniform(0.5, 1.0) if wait is None else wait * random.uniform(1.0, 1.1)
-            time.sleep(pause) if gone is None else gone.wait(pause)
+            gone.wait(pause)
         raise GaveUpError(failure)
 
-    def _once(self, path: str, content: bytes | None) -> Any:
+    def _once(self, path: str, content: bytes | None, timeout_s: float) -> Any:
         request = urllib.request.Request(self.url + path, data=content, headers={"Content-Type": "application/json"})
         if self._key:
             # unredirected headers are not passed on, whatever handles the request
             request.add_unredirected_header("Authorization", f"Bearer {self._key}")
-        with self._opener.open(request, timeout=self.timeout_s) as response:
+        with self._opener.open(request, timeout=timeout_s) as response:
             return json.loads(response.read(_ANSWER_BYTES))
 
     def _key_refused(self, status: int) -> SemacdrError:

@@ -76,6 +76,7 @@ class VllmEngine:
             "enable_prefix_caching": True,
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
             "seed": 0,
+            "use_tqdm_on_load": False,
         }
         if self.tensor_parallel > 1:
             settings["tensor_parallel_size"] = self.tensor_parallel
