@@ -9,8 +9,12 @@ spelling behind a space only where it has as many tokens.
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from semacdr.errors import InputError, MissingExtraError
@@ -59,7 +63,9 @@ class VllmEngine:
                     raise
                 raise MissingExtraError("vllm", "vllm") from None
             try:
+                before = multiprocessing.active_children()
                 self._llm = vllm.LLM(**self._settings(current_platform.is_cpu()))
+                _report_death(self._llm, [one for one in multiprocessing.active_children() if one not in before])
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise InputError(f"vLLM cannot run this model here ({reason})", where=str(self.folder.path)) from None
@@ -92,6 +98,7 @@ class VllmEngine:
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[dict[int, Answer]]:
         """Answers in groups of about 32, as they are finished; a prompt that vLLM does not take fails alone."""
         engine = self.load().llm_engine
+        refusals = _refusals()
         done: dict[int, Answer] = {}
         places: dict[str, int] = {}
         try:
@@ -103,7 +110,7 @@ class VllmEngine:
                 number = str(next(self._numbers))
                 try:
                     engine.add_request(number, {"prompt_token_ids": tokens}, self.parameters(request, sampling))
-                except ValueError as error:  # a schema that cannot be decoded by, say
+                except refusals as error:  # a schema that cannot be decoded by, say
                     done[place] = Answer(" ".join(str(error).split())[:300], "failed", len(tokens))
                 else:
                     places[number] = place
@@ -168,6 +175,26 @@ def _answer(output: Any, rules: Sampling) -> Answer:
     if made.finish_reason not in ("stop", "length"):
         return Answer(f"vLLM ended the request ({made.finish_reason})", "failed", *cost)
     return ended_answer(made.text, made.finish_reason == "stop", rules, *cost)
+
+
+def _report_death(llm: Any, processes: list[BaseProcess]) -> None:
+    """Sees to it that ``step`` raises when vLLM's own process is killed, for whose outputs vLLM waits for ever."""
+    outputs = getattr(llm.llm_engine.engine_core, "outputs_queue", None)
+    if outputs is None or not processes:  # vLLM runs in this very process
+        return
+
+    def watch() -> None:
+        wait([process.sentinel for process in processes])
+        outputs.put_nowait(RuntimeError("vLLM's process is gone"))
+
+    threading.Thread(target=watch, name="vllm-watch", daemon=True).start()
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises about one request, by its version."""
+    from vllm import exceptions
+
+    return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
 
 
 def _set_up() -> None:
