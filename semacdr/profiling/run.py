@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from semacdr.progress import Progress, say
 
 LOW_SHARE = 0.5
 _COUNTS = ("planned", "no_text", "cached", "generated", "retried", "valid", "invalid", "missing")
-SUMMED = (*_COUNTS, "prompt_tokens", "tokens", "seconds", "cpu_seconds")
+_SUMMED = (*_COUNTS, "prompt_tokens", "tokens", "seconds", "cpu_seconds")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def profile_items(
         views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
         if counts.planned and counts.valid_share < LOW_SHARE:
             say(f"{prompt.view}: only {counts.valid_share:.0%} of the profiles are valid; see: semacdr profile status")
-    total: dict[str, Any] = {name: round(sum(view[name] for view in views.values()), 3) for name in SUMMED}
+    total = summed_counts(views)
     if options.dry_run:
         total["to_generate"] = sum(view["to_generate"] for view in views.values())
         total["cost"] = total_cost([view["cost"] for view in views.values()])
@@ -98,7 +98,7 @@ def _run_view(
             profiler.run(prompt, planned, counts, progress)
     finally:
         if counts.generated:
-            profiler.store.add_run(_record_of(profiler.engine, prompt, counts))
+            profiler.store.add_run(record_of(profiler.engine, prompt, counts))
     if counts.generated:
         progress.close(f"{counts.valid} valid")
     counts.seconds = round(time.monotonic() - started, 3)
@@ -107,7 +107,13 @@ def _run_view(
     return counts
 
 
-def _record_of(engine: Engine, prompt: Prompt, counts: ViewCounts) -> RunRecord:
+def summed_counts(views: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts that make sense over views, added up."""
+    return {name: round(sum(view[name] for view in views.values()), 3) for name in _SUMMED}
+
+
+def record_of(engine: Engine, prompt: Prompt, counts: ViewCounts) -> RunRecord:
+    """What is kept of a run, so that plans can go by it."""
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     origin = (prompt.view, prompt.label, engine.identity.model, engine.identity.revision, engine.name)
     used = (counts.generated, counts.retried, counts.prompt_tokens, counts.tokens, round(counts.engine_seconds, 6))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,61 +20,97 @@ import pandas as pd
 from semacdr.data.dataset import Dataset
 from semacdr.errors import InputError
 from semacdr.files import write_atomic
+from semacdr.profiling.cost import PlanCost, total_cost
 from semacdr.profiling.engines.base import Engine, Request
 from semacdr.profiling.items import ItemProfiler, Planned, ViewCounts
 from semacdr.profiling.prompts import Prompt
-from semacdr.profiling.run import LOW_SHARE, SUMMED
+from semacdr.profiling.run import LOW_SHARE, record_of, summed_counts
 from semacdr.profiling.store import AnswerStore, ProfileRow
 from semacdr.profiling.users import CLUSTER_VIEW, OVERALL_VIEW, Histories, History, UserPrompts, users_of
-from semacdr.progress import Progress, say
+from semacdr.progress import Progress, duration, say
 
 NO_SUMMARY = "no_summary"  # none of the user's clusters has a valid summary, so there is nothing to sum up
-_CHARACTERS_A_TOKEN = 4  # of English text; what a plan counts with
 
 
-@dataclass
-class ViewCost:
-    """What one view of a run will cost.
+class _ViewPlan:
+    """Adds up the questions of one view: those whose answer is kept, and those that the engine will be asked."""
 
-    Attributes:
-        planned: questions there are to answer.
-        cached: those whose answer is kept.
-        to_generate: different questions that the engine will be asked, without the retries.
-        prompt_tokens: of those, about.
+    def __init__(self, profiler: ItemProfiler, prompt: Prompt) -> None:
+        self._profiler, self.prompt = profiler, prompt
+        self._cost = PlanCost(profiler.engine, profiler.store, prompt)
+        self.planned = self.cached = self.to_generate = 0
+
+    def add(self, planned: Sequence[Planned]) -> set[Request]:
+        """Adds questions and returns those without an answer."""
+        waiting = self._profiler.pending(self.prompt, planned)
+        asked = set(waiting)
+        self.planned += len(planned)
+        self.cached += sum(question.request not in asked for question in planned)
+        self._wait(waiting)
+        return asked
+
+    def add_unknown(self, like: Sequence[Request]) -> None:
+        """Adds questions that cannot be put yet, by others of about their length."""
+        self.planned += len(like)
+        self._wait(like)
+
+    def _wait(self, requests: Sequence[Request]) -> None:
+        self.to_generate += len(requests)
+        self._cost.add(requests)
+
+    def result(self) -> dict[str, Any]:
+        """The plan of the view."""
+        counts = {"planned": self.planned, "cached": self.cached, "to_generate": self.to_generate}
+        return {"prompt": self.prompt.label, **counts, "cost": self._cost.result()}
+
+
+def plan_users(
+    profiler: ItemProfiler, histories: Histories, prompts: UserPrompts, limit: int | None = None
+) -> dict[str, Any]:
+    """What a run will ask and cost, before it asks anything.
+
+    The overall question of a user is known once all its clusters are summarised; until then it counts as one to ask.
+
+    Returns:
+        ``users``, ``nothing_to_say`` (users without any known item that has a text and a vector), ``clusters``,
+        ``cached`` and ``to_generate`` (calls, without retries), ``cost``, and the same for each view in ``views``.
     """
+    users_seen = silent = 0
+    clusters, overall = _ViewPlan(profiler, prompts.cluster), _ViewPlan(profiler, prompts.overall)
+    typical = prompts.cluster.example_texts or ["What this person likes is told in one sentence of middling length."]
+    for users in histories.blocks(limit):
+        users_seen += len(users)
+        silent += sum(not user.clusters for user in users)
+        planned = prompts.plan_clusters(users)
+        waiting = clusters.add(planned)
+        open_clusters = {question.item_id for question in planned if question.request in waiting}
+        known = [user for user in users if open_clusters.isdisjoint(user.cluster_ids)]
+        overall.add(prompts.plan_overall(known, _summaries(profiler, planned)))
+        unknown = [user for user in users if not open_clusters.isdisjoint(user.cluster_ids)]
+        overall.add_unknown(
+            [prompts.overall_request(list(islice(cycle(typical), len(user.clusters)))) for user in unknown]
+        )
+    views = {view.prompt.view: view.result() for view in (clusters, overall)}
+    return {
+        "users": users_seen,
+        "nothing_to_say": silent,
+        "clusters": clusters.planned,
+        "cached": clusters.cached + overall.cached,
+        "to_generate": clusters.to_generate + overall.to_generate,
+        "cost": total_cost([view["cost"] for view in views.values()]),
+        "views": views,
+    }
 
-    planned: int = 0
-    cached: int = 0
-    to_generate: int = 0
-    prompt_tokens: int = 0
 
-
-@dataclass
-class UserCost:
-    """What a run will cost; ``nothing_to_say`` users have no known item with a text and a vector."""
-
-    users: int = 0
-    nothing_to_say: int = 0
-    cluster: ViewCost = field(default_factory=ViewCost)
-    overall: ViewCost = field(default_factory=ViewCost)
-
-    def summed(self) -> dict[str, int]:
-        """The cost of both views together."""
-        both = {name: count + asdict(self.overall)[name] for name, count in asdict(self.cluster).items()}
-        return {
-            "users": self.users,
-            "nothing_to_say": self.nothing_to_say,
-            "clusters": self.cluster.planned,
-            **{name: both[name] for name in ("cached", "to_generate", "prompt_tokens")},
-        }
-
-
-def cost_line(cost: Mapping[str, int]) -> str:
-    """The cost of a run as its reader sees it."""
+def plan_lines(plan: Mapping[str, Any]) -> str:
+    """A plan as its reader sees it."""
+    cost = plan["cost"]
+    seconds = "time not known" if cost["seconds"] is None else f"about {duration(cost['seconds'])}"
     return (
-        f"{cost['users']} users, {cost['nothing_to_say']} of them with nothing to say; {cost['clusters']} clusters; "
-        f"{cost['cached']} calls cached, {cost['to_generate']} to make, before retries, with about "
-        f"{cost['prompt_tokens']} prompt tokens"
+        f"{plan['users']} users, {plan['nothing_to_say']} of them with nothing to say; {plan['clusters']} clusters; "
+        f"{plan['cached']} calls cached, {plan['to_generate']} to make\n"
+        f"  about {cost['calls']} calls with retries, {cost['prompt_tokens']} prompt tokens, "
+        f"{cost['tokens']} answer tokens; {seconds}"
     )
 
 
@@ -86,69 +123,31 @@ def profile_users(
     attempts: int = 3,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Profiles the users of a data set and returns the cost and the counts, summed and by view.
+    """Profiles the users of a data set and returns the plan, then the counts, summed and by view.
 
     Raises:
         SemacdrError: the engine cannot run, or the store cannot be written. What was finished is kept.
     """
     profiler = ItemProfiler(engine, store, users_of(histories.name), attempts)
-    cost = _cost(profiler, histories, prompts, limit)
-    views: dict[str, dict[str, Any]] = {}
-    if dry_run:
-        for prompt, of in ((prompts.cluster, cost.cluster), (prompts.overall, cost.overall)):
-            views[prompt.view] = {"prompt": prompt.label, **asdict(of)}
-    else:
-        say(cost_line(cost.summed()))
-        clusters, overall = _run(profiler, histories, prompts, limit, cost)
-        for prompt, counts in ((prompts.cluster, clusters), (prompts.overall, overall)):
-            views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
-            if counts.planned and counts.valid_share < LOW_SHARE:
-                say(f"{prompt.view}: only {counts.valid_share:.0%} are valid; see: semacdr profile status")
+    plan = plan_users(profiler, histories, prompts, limit)
     identity = engine.identity
-    return {
+    summary = {
         "dataset": histories.name,
         "engine": engine.name,
         "model": identity.model,
         "revision": identity.revision,
         "dry_run": dry_run,
-        **({} if dry_run else {name: round(sum(view[name] for view in views.values()), 3) for name in SUMMED}),
-        "cost": cost.summed(),
-        "views": views,
+        "plan": plan,
     }
-
-
-def _cost(profiler: ItemProfiler, histories: Histories, prompts: UserPrompts, limit: int | None) -> UserCost:
-    cost = UserCost()
-    empty = _characters(prompts.overall_request([]))
-    summary = prompts.cluster.sampling.max_new_tokens
-    for users in histories.blocks(limit):
-        cost.users += len(users)
-        cost.nothing_to_say += sum(not user.clusters for user in users)
-        planned = prompts.plan_clusters(users)
-        waiting = set(_add_cost(profiler, prompts.cluster, planned, cost.cluster))
-        unknown = {question.item_id for question in planned if question.request in waiting}
-        known = [user for user in users if unknown.isdisjoint(user.cluster_ids)]
-        _add_cost(profiler, prompts.overall, prompts.plan_overall(known, _summaries(profiler, planned)), cost.overall)
-        for user in users:
-            if not unknown.isdisjoint(user.cluster_ids):  # its prompt is not known before its summaries are
-                cost.overall.planned += 1
-                cost.overall.to_generate += 1
-                cost.overall.prompt_tokens += empty // _CHARACTERS_A_TOKEN + summary * len(user.clusters)
-    return cost
-
-
-def _add_cost(profiler: ItemProfiler, prompt: Prompt, planned: Sequence[Planned], cost: ViewCost) -> list[Request]:
-    waiting = profiler.pending(prompt, planned)
-    asked = set(waiting)
-    cost.planned += len(planned)
-    cost.cached += sum(question.request not in asked for question in planned)
-    cost.to_generate += len(waiting)
-    cost.prompt_tokens += sum(map(_characters, waiting)) // _CHARACTERS_A_TOKEN
-    return waiting
-
-
-def _characters(request: Request) -> int:
-    return sum(len(message.content) for message in request.messages) + len(request.prefix)
+    if dry_run:
+        return summary
+    say(plan_lines(plan))
+    views: dict[str, dict[str, Any]] = {}
+    for prompt, counts in _run(profiler, histories, prompts, limit, plan):
+        views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
+        if counts.planned and counts.valid_share < LOW_SHARE:
+            say(f"{prompt.view}: only {counts.valid_share:.0%} are valid; see: semacdr profile status")
+    return {**summary, **summed_counts(views), "views": views}
 
 
 def _summaries(profiler: ItemProfiler, planned: Sequence[Planned]) -> dict[str, str]:
@@ -156,25 +155,32 @@ def _summaries(profiler: ItemProfiler, planned: Sequence[Planned]) -> dict[str, 
 
 
 def _run(
-    profiler: ItemProfiler, histories: Histories, prompts: UserPrompts, limit: int | None, cost: UserCost
-) -> tuple[ViewCounts, ViewCounts]:
+    profiler: ItemProfiler, histories: Histories, prompts: UserPrompts, limit: int | None, plan: Mapping[str, Any]
+) -> list[tuple[Prompt, ViewCounts]]:
     clusters, overall = ViewCounts(), ViewCounts()
-    progress = Progress(cost.cluster.planned + cost.users, "user profiles", "summaries")
-    for users in histories.blocks(limit):
-        with _timed(clusters):
-            planned = prompts.plan_clusters(users)
-            clusters.items += len(planned)
-            profiler.run(prompts.cluster, planned, clusters, progress)
-        with _timed(overall):
-            questions = prompts.plan_overall(users, _summaries(profiler, planned))
-            overall.items += len(users)
-            overall.no_text += len(users) - len(questions)
-            progress.skip(len(users) - len(questions))
-            _forget(profiler, prompts.overall, users, questions)
-            profiler.run(prompts.overall, questions, overall, progress)
+    progress = Progress(plan["clusters"] + plan["users"], "user profiles", "summaries")
+    done = [(prompts.cluster, clusters), (prompts.overall, overall)]
+    try:
+        for users in histories.blocks(limit):
+            with _timed(clusters):
+                planned = prompts.plan_clusters(users)
+                clusters.items += len(planned)
+                profiler.run(prompts.cluster, planned, clusters, progress)
+            with _timed(overall):
+                questions = prompts.plan_overall(users, _summaries(profiler, planned))
+                overall.items += len(users)
+                overall.no_text += len(users) - len(questions)
+                progress.skip(len(users) - len(questions))
+                _forget(profiler, prompts.overall, users, questions)
+                profiler.run(prompts.overall, questions, overall, progress)
+    finally:
+        for prompt, counts in done:
+            if counts.generated:
+                profiler.store.add_run(record_of(profiler.engine, prompt, counts))
+            counts.engine_seconds = round(counts.engine_seconds, 3)
     if clusters.generated + overall.generated:
         progress.close(f"{overall.valid} users with a valid profile")
-    return clusters, overall
+    return done
 
 
 def _forget(profiler: ItemProfiler, prompt: Prompt, users: Sequence[History], questions: Sequence[Planned]) -> None:

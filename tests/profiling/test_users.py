@@ -121,12 +121,11 @@ def test_cost_comes_first_and_is_what_the_run_then_asks(
     """Users 1 and 4 share their group of jugs: 2 + 1 + 3 clusters, 5 questions."""
     engine = FakeEngine(bad=0)
     with AnswerStore(tmp_path / "s.sqlite") as store:
-        plan = run(dataset, store, engine, dry_run=True)
+        plan = run(dataset, store, engine, dry_run=True)["plan"]
         assert engine.calls == 0
-        cost = plan["cost"]
-        assert (cost["users"], cost["nothing_to_say"], cost["clusters"]) == (4, 1, 6)
-        assert (cost["cached"], cost["to_generate"]) == (0, 8)
-        assert 8 * 100 < cost["prompt_tokens"] < 8 * 1000
+        assert (plan["users"], plan["nothing_to_say"], plan["clusters"]) == (4, 1, 6)
+        assert (plan["cached"], plan["to_generate"]) == (0, 8)
+        assert 8 * 100 < plan["cost"]["prompt_tokens"] < 8 * 1000
         summary = run(dataset, store, engine)
         assert (
             "4 users, 1 of them with nothing to say; 6 clusters; 0 calls cached, 8 to make" in capsys.readouterr().err
@@ -135,8 +134,8 @@ def test_cost_comes_first_and_is_what_the_run_then_asks(
         clusters, overall = summary["views"]["user_cluster"], summary["views"]["user_overall"]
         assert (clusters["planned"], clusters["distinct"], clusters["valid"]) == (6, 5, 6)
         assert (overall["items"], overall["no_text"], overall["valid"]) == (4, 1, 3)
-        cost = run(dataset, store, engine, dry_run=True)["cost"]
-        assert (cost["cached"], cost["to_generate"], cost["prompt_tokens"]) == (9, 0, 0)
+        plan = run(dataset, store, engine, dry_run=True)["plan"]
+        assert (plan["cached"], plan["to_generate"], plan["cost"]["prompt_tokens"]) == (9, 0, 0)
         assert run(dataset, store, engine)["generated"] == 0
         assert run(dataset, store, FakeEngine(bad=0), limit=2)["views"]["user_overall"]["items"] == 2
 
@@ -148,8 +147,9 @@ def test_grown_history_asks_for_its_changed_cluster_and_its_profile(dataset: Dat
         engine.asked.clear()
         # The event that was held out from validation becomes known: item 3, a jug. The kites stay as they were.
         grown = write_users(tmp_path / "grown", {**USERS, "1": [*USERS["1"], 8]})
-        cost = run(grown, store, engine, dry_run=True)["cost"]
-        assert cost["to_generate"] == 2
+        plan = run(grown, store, engine, dry_run=True)["plan"]
+        assert plan["to_generate"] == 2
+        assert plan["cost"]["seconds"] is not None  # by the rate of the first run
         assert run(grown, store, engine)["generated"] == 2
         cluster, overall = (request.messages[-1].content for request in engine.asked)
         assert "- Jug in blue\n- Jug in green\n- Jug in white\n" in cluster
@@ -258,14 +258,14 @@ def test_command_export_and_table_of_users(
     assert main([*command, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["views"]["user_overall"]["valid"] == 3
-    assert summary["cost"]["to_generate"] == summary["generated"]
+    assert summary["plan"]["to_generate"] == summary["generated"]
     [kept] = tmp_path.glob("s.sqlite.clusters-*.npy")
     assert main(command) == 0
     assert "user_overall: 100.0% valid (3 of 3); 0 invalid; 3 cached; 0 generated" in capsys.readouterr().out
     # Centres that are kept decide, whatever the table would give now: here one of them is far from everything.
     np.save(kept, np.array([[1, 1, 1, 1], [1e9, 1e9, 1e9, 1e9]], np.float32))
     assert main([*command, "--dry-run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["cost"]["clusters"] == 3
+    assert json.loads(capsys.readouterr().out)["plan"]["clusters"] == 3
 
     out = ["--out", str(tmp_path / "u.parquet")]
     assert main(["profile", "export", *data, *store, *out, "--users"]) == 0

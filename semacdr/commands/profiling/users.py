@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.files import fingerprint
     from semacdr.profiling.clusters import CLUSTERS, fit_clusters, keep_clusters, kept_clusters
     from semacdr.profiling.store import AnswerStore
-    from semacdr.profiling.user_run import cost_line, profile_users
+    from semacdr.profiling.user_run import plan_lines, profile_users
     from semacdr.profiling.users import TITLES, Histories, UserPrompts
 
     dataset, table = Dataset.load(args.dataset), EmbeddingTable.load(args.embeddings)
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         print_json(summary)
         return
     if args.dry_run:
-        print(cost_line(summary["cost"]))
+        print(plan_lines(summary["plan"]))
         return
     for view, counts in summary["views"].items():
         print(view_line(view, counts))
