@@ -18,9 +18,10 @@ from semacdr.data.item_text import item_fields
 from semacdr.data.schema import DOMAIN, ITEM_ID
 from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Answer, Engine, Request, Sampling, answer_key
+from semacdr.profiling.kinds import FAILED, VALID
 from semacdr.profiling.prompts import Forbidden, Kind, Prompt, Vocabulary
 from semacdr.profiling.store import AnswerStore, Origin, ProfileRow
-from semacdr.profiling.validate import PARSER_VERSION, VALID, Parse, parse, parse_key
+from semacdr.profiling.validate import PARSER_VERSION, Parse, parse, parse_key
 from semacdr.progress import Progress
 
 MISSING = "missing"  # a recorded engine has no answer
@@ -131,12 +132,14 @@ class ItemProfiler:
         store: keeps answers and parses.
         dataset: name under which the items' profiles are kept.
         attempts: how often an item is asked before its failure stands.
+        retry_failed: ask again what an engine gave up on in an earlier run.
     """
 
     engine: Engine
     store: AnswerStore
     dataset: str
     attempts: int = 3
+    retry_failed: bool = False
 
     def run(
         self, prompt: Prompt, planned: Sequence[Planned], counts: ViewCounts, progress: Progress | None = None
@@ -169,8 +172,13 @@ class ItemProfiler:
     def pending(self, prompt: Prompt, planned: Sequence[Planned]) -> list[Request]:
         """The distinct first questions that the store cannot answer: what a dry run counts."""
         keys = {answer_key(item.request, self.engine.identity, prompt.sampling): item.request for item in planned}
-        kept = self.store.answers(sorted(keys))
+        kept = self._kept(sorted(keys))
         return [request for key, request in keys.items() if key not in kept]
+
+    def _kept(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The answers that stand."""
+        kept = self.store.answers(keys)
+        return {key: a for key, a in kept.items() if a.finish != FAILED} if self.retry_failed else kept
 
     def _attempt(
         self,
@@ -186,7 +194,7 @@ class ItemProfiler:
         """One attempt at the requests that are ``asked`` (as first put -> as put now); the kind of outcome of each."""
         identity = self.engine.identity
         keys = {request: answer_key(again, identity, sampling) for request, (again, sampling) in asked.items()}
-        kept = self.store.answers(list(keys.values()))
+        kept = self._kept(list(keys.values()))
         kinds: dict[Request, str] = {}
         known = [request for request in asked if keys[request] in kept]
         if attempt and known:  # a store of an older version does not say what these were retries of
@@ -239,7 +247,7 @@ class ItemProfiler:
         for request, (key, answer) in answers.items():
             items = by_request[request]
             parsed = kept.get(parse_keys[request])
-            if parsed is None:
+            if parsed is None or parsed.kind == FAILED:
                 parsed = parse(answer, prompt, items[0].forbidden)
                 fresh.append((parse_keys[request], key, PARSER_VERSION, parsed))
             kinds[request] = parsed.kind

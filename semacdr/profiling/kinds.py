@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 VALID = "valid"
+FAILED = "failed"
 KINDS = (
     "refused",  # the prompt is longer than the model reads
-    "failed",  # the engine gave up on this request, for the reason that stands in the text
+    FAILED,  # the engine gave up on this request, for the reason that stands in the text
     "unfinished",  # cut at max_new_tokens, or in the middle of a field at the schema's maxLength
     "unparseable",  # not a JSON object
     "wrong_shape",  # JSON, but not of the schema
@@ -19,5 +20,5 @@ KINDS = (
     "copied_example",  # a long run of words from an example of the prompt
     "near_example",  # most of what it says is what an example says, in another order
 )
-ENGINE_KINDS = ("refused", "failed")
+ENGINE_KINDS = ("refused", FAILED)
 """What the engine did; nothing that the model could do better when told."""

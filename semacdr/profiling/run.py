@@ -40,6 +40,7 @@ class RunOptions:
     attempts: int = 3
     kind: str | None = None
     dry_run: bool = False
+    retry_failed: bool = False
 
 
 def profile_items(
@@ -57,7 +58,7 @@ def profile_items(
     Raises:
         SemacdrError: the engine cannot run, or the store cannot be written. What was finished is kept.
     """
-    profiler = ItemProfiler(engine, store, items.name, options.attempts)
+    profiler = ItemProfiler(engine, store, items.name, options.attempts, options.retry_failed)
     views: dict[str, dict[str, Any]] = {}
     for prompt in prompts:
         if options.dry_run:

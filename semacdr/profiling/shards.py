@@ -142,7 +142,7 @@ class ShardFolder:
         return index
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """The answers to the given keys that finished shards have."""
+        """The answers to the given keys that finished shards have; what an engine gave up on is asked again."""
         by_path: dict[str, list[str]] = defaultdict(list)
         for start in range(0, len(keys), _LOOKUP):
             some = keys[start : start + _LOOKUP]
@@ -153,7 +153,7 @@ class ShardFolder:
         for path, held in by_path.items():
             shard = take_shard(Path(path))
             if shard is not None:
-                found.update({key: shard.answers[key] for key in held})
+                found.update({key: shard.answers[key] for key in held if shard.answers[key].finish != "failed"})
         return found
 
 

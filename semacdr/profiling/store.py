@@ -1,4 +1,4 @@
-"""The answer store: one SQLite file in which nothing is ever overwritten.
+"""The answer store: one SQLite file in which no answer is ever overwritten.
 
 ``answers`` are keyed by what was asked (rendered prompt, model and revision, sampling, attempt), ``parses`` by the
 answer and the parser's version. ``profiles`` says which parse each item of a data set has now; it is the only table
@@ -187,9 +187,14 @@ class AnswerStore:
         return {key: Answer(*rest) for key, *rest in self._lookup(sql, keys)}
 
     def add_answers(self, rows: Iterable[tuple[str, Origin, Answer]]) -> None:
-        """Keeps the answers of one batch in one transaction; a key that is there already keeps its first answer."""
+        """Keeps the answers of one batch in one transaction.
+
+        A key that is there already keeps its first answer, unless that says that an engine gave up.
+        """
         values = [(key, *astuple(origin), *astuple(answer)) for key, origin, answer in rows]
         with self._transaction():
+            keys = [(key, "failed") for key, *_ in values]
+            self._db.executemany("DELETE FROM answers WHERE key = ? AND finish = ?", keys)
             self._db.executemany("INSERT INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
 
     def parses(self, keys: Sequence[str]) -> dict[str, Parse]:
@@ -203,6 +208,7 @@ class AnswerStore:
         """Keeps parses: (key, answer key, parser version, parse)."""
         values = [(key, answer, parser, parse.kind, parse.text) for key, answer, parser, parse in rows]
         with self._transaction():
+            self._db.executemany("DELETE FROM parses WHERE key = ? AND kind = ?", [(v[0], "failed") for v in values])
             self._db.executemany("INSERT INTO parses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING", values)
 
     def set_profiles(

@@ -298,3 +298,17 @@ def test_blocks_of_the_catalogue_do_not_matter(
     with AnswerStore(None) as store:
         blocks = run(dataset, store, FakeEngine(bad=0))
         assert (blocks["generated"], blocks["valid"]) == (whole["generated"], whole["valid"])
+
+
+def test_what_an_engine_gave_up_on_is_asked_again_on_request(dataset: Dataset) -> None:
+    class Down(FakeEngine):
+        def batch(self, requests, sampling):
+            return [Answer("the server said 503", "failed") for _ in super().batch(requests, sampling)]
+
+    with AnswerStore(None) as store:
+        assert run(dataset, store, Down(), attempts=2)["views"]["domain_specific"]["invalid_kinds"] == {"failed": 33}
+        assert run(dataset, store, FakeEngine(bad=0), attempts=2)["generated"] == 0
+        up = run(dataset, store, FakeEngine(bad=0), retry_failed=True)
+        assert (up["generated"], up["valid"], up["invalid"]) == (66, 66, 0)
+        again = run(dataset, store, Down(), retry_failed=True)
+        assert (again["generated"], again["valid"]) == (0, 66)

@@ -21,6 +21,9 @@ def add(action: Actions) -> None:
     items.add_argument("--store", type=Path, metavar="FILE", help="where answers are kept; needed unless --no-cache")
     items.add_argument("--limit", type=positive, metavar="N", help="only the first N items of the catalogue")
     items.add_argument("--attempts", type=positive, default=3, metavar="N", help="tries per item (default 3)")
+    items.add_argument(
+        "--retry-failed", action="store_true", help="ask again what the engine gave up on in an earlier run"
+    )
     items.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     items.add_argument("--no-cache", action="store_true", help="keep nothing and reuse nothing: generate live")
     items.add_argument("--compare", metavar="RECORD", help="say how many answers equal those of a record")
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(args.vocabulary)
     vocabulary.check_kind(args.kind)
     record = read_record(find_record(args.compare)) if args.compare else None
-    options = RunOptions(args.limit, args.attempts, args.kind, args.dry_run)
+    options = RunOptions(args.limit, args.attempts, args.kind, args.dry_run, args.retry_failed)
     nothing_written = args.no_cache or (args.dry_run and not args.store.is_file())
     with scaled_engine(args, engine_recipes(args)) as engine:
         prompts = load_prompts(args.prompts, engine.structured)
