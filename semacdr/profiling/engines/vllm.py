@@ -91,7 +91,8 @@ class VllmEngine:
             settings["max_num_seqs"] = self.batch_size or _CPU_BATCH
         if cpu:
             # Blocks of the default size are longer than what short prompts share, so that nothing would be cached.
-            settings |= {"block_size": 32, "enforce_eager": True}
+            # A prompt that is read in parts rewinds its request's random numbers, which only a GPU's generator can do.
+            settings |= {"block_size": 32, "enforce_eager": True, "enable_chunked_prefill": False}
             if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
                 settings["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES
         return settings
