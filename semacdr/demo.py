@@ -116,7 +116,7 @@ def _summary(out: Path, rows: Sequence[dict[str, Any]], profiles: Path) -> str:
         "## MovieLens 100k as two genre domains",
         "",
         f"{METRIC} on the test targets, full ranking inside the target's domain, with the central 95 % of a bootstrap",
-        "over users; one seed, settings of configs/demo, early stopping on validation.",
+        "over users; one seed, settings of configs/demo, the epoch best on validation.",
         "",
         "| model | " + " | ".join(columns) + " | hr@10, all | train s |",
         "|---|" + "---|" * (len(columns) + 2),
