@@ -124,6 +124,7 @@ def against_bare(
         "pairs": found,
         "median_ratio_wall": median_ratio(found, "ours", "bare", "wall_s"),
         "median_ratio_cpu": median_ratio(found, "ours", "bare", "cpu_s"),
+        "median_own_cpu_s": {name: statistics.median(pair[name]["own_cpu_s"] for pair in found) for name in found[0]},
     }
 
 
@@ -161,13 +162,14 @@ def against_transformers(
 
 
 def timed(run: Callable[[], int]) -> dict[str, float]:
-    cpu, started = cpu_seconds(), time.monotonic()
+    cpu, own, started = cpu_seconds(), time.process_time(), time.monotonic()
     tokens = run()
-    wall, cpu = time.monotonic() - started, cpu_seconds() - cpu
+    wall, own, cpu = time.monotonic() - started, time.process_time() - own, cpu_seconds() - cpu
     return {
         "tokens": tokens,
         "wall_s": round(wall, 2),
         "cpu_s": round(cpu, 2),
+        "own_cpu_s": round(own, 2),
         "tokens_per_s": round(tokens / wall, 2),
         "tokens_per_cpu_s": round(tokens / cpu, 2),
     }
@@ -227,6 +229,11 @@ def markdown(whole: dict[str, Any]) -> str:
     lines += [
         "",
         f"Median ratio: {bare['median_ratio_wall']:.3f} by wall-clock, {bare['median_ratio_cpu']:.3f} by CPU.",
+    ]
+    own = bare["median_own_cpu_s"]
+    lines += [
+        f"This process itself, beside which the engine's own run on, took {own['ours']} CPU seconds for ours and "
+        f"{own['bare']} for the bare call (medians)."
     ]
     if other:
         lines += [
