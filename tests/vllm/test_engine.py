@@ -87,6 +87,14 @@ def test_every_sampled_request_has_a_seed_of_its_own(engine: VllmEngine) -> None
     assert engine.parameters(requests[0], Sampling()).seed is None
 
 
+def test_sampled_requests_with_more_prompt_tokens_than_a_step_takes(engine: VllmEngine) -> None:
+    # A prompt that is read in parts is where a seeded request on a CPU once ended the engine.
+    requests = [ask(f"{number} " + "word " * 900, attempt=1) for number in range(6)]
+    answers = answers_of(engine, requests, Sampling(max_new_tokens=4, temperature=0.7))
+    assert {answer.finish for answer in answers} <= {"stop", "length"}
+    assert sum(answer.prompt_tokens for answer in answers) > 6 * 900
+
+
 def test_banned_words_and_the_rules_that_end_an_answer(engine: VllmEngine) -> None:
     sampling = Sampling(max_new_tokens=40, max_sentences=1, stop=("\n",))
     free = answers_of(engine, [ask("the sea")], sampling)[0]
