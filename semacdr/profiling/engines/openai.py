@@ -100,6 +100,8 @@ class OpenAIEngine:
                     outcome = Answer(str(error), "failed") if answered > before else self._lost(error)
                 except Exception as error:
                     outcome = error
+                if isinstance(outcome, Exception):  # it ends the run: nothing more is asked from here on
+                    gone.set()
                 finished.put((place, outcome))
 
         # Daemons: a command that is interrupted does not wait for answers that are still under way.
