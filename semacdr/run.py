@@ -32,6 +32,7 @@ from semacdr.models.registry import model_class
 if TYPE_CHECKING:
     from semacdr.embedding.table import EmbeddingTable
 
+FORMAT_VERSION = 2  # goes up when older weights would load wrongly or not at all
 RUN = "run.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -54,13 +55,15 @@ def read_run(path: Path) -> dict[str, Any]:
     """A run folder's manifest.
 
     Raises:
-        InputError: not a run folder, or its training has not ended.
+        InputError: not a run folder, one of another version, or its training has not ended.
     """
     if not (path / RUN).is_file():
         raise InputError(
             "not a run folder (no run.json)", where=str(path), fix="train one: semacdr train --out RUN ..."
         )
     manifest: dict[str, Any] = read_json(path / RUN)
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise InputError("trained by another version of semacdr", where=str(path), fix="train again")
     if manifest["status"] != "done":
         raise InputError(
             "its training has not ended", where=str(path), fix="repeat the train command: it goes on where it stopped"

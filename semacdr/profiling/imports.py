@@ -153,10 +153,10 @@ def _stage(source: Path, staged: StagedRows, options: ImportOptions) -> _Read:
     values = _objects(source, read)
     head = list(islice(values, _LOOKED_AT))
     if head:
-        first = head[0][1]
-        read.id_field = _find_field(first, options.id_field, ID_NAMES, "--id-field", source)
-        read.answer_field = _find_field(first, options.answer_field, ANSWER_NAMES, "--answer-field", source)
-        read.finish_field = next((name for name in FINISH_NAMES if name in first), None)
+        rows = [value for _, value in head]
+        read.id_field = _find_field(rows, options.id_field, ID_NAMES, "--id-field", source)
+        read.answer_field = _find_field(rows, options.answer_field, ANSWER_NAMES, "--answer-field", source)
+        read.finish_field = next((name for name in FINISH_NAMES if any(name in row for row in rows)), None)
     answers = [_value(value, read.answer_field) for _, value in head]
     read.form = options.form or form_of([as_answer(answer) for answer in answers if answer is not None])
     if options.template is not None:
@@ -192,11 +192,14 @@ def _objects(source: Path, read: _Read) -> Iterator[tuple[int, dict[str, Any]]]:
             read.report.add(NOT_PARSED, source, line, f"not a JSON object: {text[:60]!r}")
 
 
-def _find_field(first: Mapping[str, Any], given: str | None, names: Sequence[str], option: str, source: Path) -> str:
-    """The field as it is spelled in the file."""
+def _find_field(
+    head: Sequence[Mapping[str, Any]], given: str | None, names: Sequence[str], option: str, source: Path
+) -> str:
+    """The field as it is spelled in the first rows of the file."""
+    first = {name: None for row in head for name in row}
     if given is not None:
-        if _value(first, given) is None:
-            raise InputError(f"no field {given!r} in the first row", where=str(source), fix=nearest(given, first))
+        if given not in first and all(_value(row, given) is None for row in head):
+            raise InputError(f"no field {given!r} in the first rows", where=str(source), fix=nearest(given, first))
         return given
     spelled = {name.lower(): name for name in reversed(list(first))}
     found = next((spelled[name] for name in names if name in spelled), None)

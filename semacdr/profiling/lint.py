@@ -9,7 +9,7 @@ from typing import Any
 
 from semacdr.errors import InputError
 from semacdr.profiling.json_schema import fault
-from semacdr.profiling.prompts import DEFAULT_KIND, Prompt, Vocabulary, load_prompt
+from semacdr.profiling.prompts import DEFAULT_KIND, Prompt, Vocabulary, load_prompt, read_vocabulary
 from semacdr.profiling.validate import contract_fault
 from semacdr.profiling.words import words
 from semacdr.resources import prompts_folder
@@ -114,7 +114,7 @@ def _open_strings(schema: dict[str, Any], where: str) -> Iterator[str]:
 def vocabulary_faults(path: Path) -> Iterator[str]:
     """What is wrong with a vocabulary."""
     try:
-        kinds = Vocabulary.load(path).kinds
+        kinds = read_vocabulary(path)
     except InputError as error:
         yield error.what
         return

@@ -39,6 +39,18 @@ class Kind:
     words: tuple[str, ...]
 
 
+def read_vocabulary(path: Path) -> Any:
+    """What a vocabulary file holds, whatever that is.
+
+    Raises:
+        InputError: it cannot be read, or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the vocabulary ({error})", where=str(path)) from None
+
+
 class Vocabulary:
     """``vocabulary.yaml``: the kinds of things, and which domain names hold them."""
 
@@ -49,10 +61,17 @@ class Vocabulary:
     def load(cls, path: Path | None = None) -> Vocabulary:
         """Reads the vocabulary that ships with the prompts, or another."""
         path = path or prompts_folder() / "item" / "vocabulary.yaml"
-        try:
-            return cls(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"cannot read the vocabulary ({error})", where=str(path)) from None
+        kinds = read_vocabulary(path)
+        if not isinstance(kinds, dict) or not all(
+            isinstance(entry, dict) and all(isinstance(entry.get(part), list) for part in ("domains", "words"))
+            for entry in kinds.values()
+        ):
+            raise InputError(
+                "not a vocabulary of kinds with domains and words",
+                where=str(path),
+                fix="semacdr profile lint says what is wrong with it",
+            )
+        return cls(kinds)
 
     def check_kind(self, name: str | None) -> None:
         """Raises an :class:`InputError` with the nearest name for a kind that is not listed; ``None`` is fine."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semacdr.files import fingerprint
-from semacdr.profiling.engines.base import Answer
+from semacdr.profiling.engines.base import Answer, whole_characters
 from semacdr.profiling.json_schema import fault
 from semacdr.profiling.kinds import KINDS as KINDS
 from semacdr.profiling.kinds import VALID as VALID
@@ -61,7 +61,7 @@ def check(fields: Mapping[str, Any], answer: str, prompt: Prompt, forbidden: For
     """Checks the fields that an answer was read as."""
     if fault(fields, prompt.front.json_schema):
         return Parse("wrong_shape", answer)
-    text = prompt.text_of(fields)
+    text = whole_characters(prompt.text_of(fields))
     if _cut_off(fields, prompt.front.json_schema):
         return Parse("unfinished", text)
     used = words(text)
@@ -106,7 +106,7 @@ def _fields(prefix: str, text: str) -> dict[str, Any] | None:
     for closing in ("", '"}'):  # the stop rule takes the closing quote away
         try:
             value = json.loads(prefix + text + closing, strict=False)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: not JSON, or a number of thousands of digits
             continue
         if isinstance(value, dict):
             return value

@@ -36,8 +36,6 @@ from semacdr.training.checkpoint import (
 )
 from semacdr.training.settings import TrainSettings
 
-FORMAT_VERSION = 1
-
 
 def make_optimiser(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW; decay only where it means something: matrices, not biases, norms or scalars."""
@@ -236,7 +234,7 @@ def train(
     split = make_split(data, training.split)
     table = EmbeddingTable.load(embeddings) if embeddings is not None else None
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": run_folder.FORMAT_VERSION,
         "status": "running",
         "model": model,
         "dataset": str(Path(dataset).resolve()),

@@ -118,3 +118,10 @@ def test_tells_where_it_stands_and_refuses_a_device_that_is_not_there(
     for device in ("gpu", "cuda:99"):
         assert main(["evaluate", str(run), "--device", device]) == 2
         assert f"device '{device}'" in capsys.readouterr().err
+
+
+def test_a_run_of_another_version_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads((run / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**manifest, "format_version": 1}))
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "another version" in capsys.readouterr().err

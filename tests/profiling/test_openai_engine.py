@@ -214,3 +214,15 @@ def test_command_profiles_through_a_server_and_tells_no_secret(
     assert KEY not in out + err
     for file in tmp_path.glob("s.sqlite*"):
         assert KEY.encode() not in file.read_bytes()
+
+
+def test_a_key_is_sent_without_its_line_end_and_hidden_before_a_message_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
+    with always(problem(400, "x" * (200 - len(KEY) // 2) + KEY)) as fake:
+        answer = answers_of(engine_of(fake), [ask("tea")], Sampling())[0]
+    assert answer.finish == "failed"
+    assert KEY[:6] not in answer.text
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\x01-broken")
+    with pytest.raises(InputError, match="holds characters") as caught:
+        engine_of(fake)
+    assert "broken" not in str(caught.value)

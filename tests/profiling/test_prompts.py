@@ -150,3 +150,10 @@ def test_faults_are_named(tmp_path: Path, old: str, new: str, says: str) -> None
     (tmp_path / "v1.j2").write_text(source.replace(old, new))
     with pytest.raises(InputError, match=says):
         load_prompt(tmp_path / "v1.j2")
+
+
+@pytest.mark.parametrize("content", ["", "- film", "film: {words: [a]}", "film: 3"])
+def test_a_vocabulary_of_another_shape_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "v.yaml").write_text(content)
+    with pytest.raises(InputError, match="not a vocabulary"):
+        Vocabulary.load(tmp_path / "v.yaml")

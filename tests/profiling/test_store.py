@@ -39,7 +39,7 @@ def test_failed_batch_leaves_nothing(tmp_path: Path) -> None:
 
         def rows():
             yield "a", ORIGIN, Answer("x", "stop")
-            yield "b", ORIGIN, Answer(None, "stop")  # not allowed to be null
+            yield "b", ORIGIN, Answer("y", None)  # not allowed to be null
 
         with pytest.raises(sqlite3.IntegrityError):
             store.add_answers(rows())

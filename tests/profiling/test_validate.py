@@ -159,3 +159,11 @@ def test_end_is_stable_while_the_text_grows(text: str, sentences: int) -> None:
     if end is not None:
         assert find_end(text + " more", ('"',), sentences) == end
         assert len(sentence_ends(text[:end])) <= sentences
+
+
+def test_half_a_character_can_be_kept() -> None:
+    answer = Answer(" wish for rest \ud83d, in a mild mood. It suits tired people.", "stop")
+    assert "\ud83d" not in answer.text
+    escaped = parse(Answer(" wish for rest \\ud83d, in a mild mood. It suits people.", "stop"), AGNOSTIC, FORBIDDEN)
+    escaped.text.encode("utf-8")
+    assert parse(Answer(' wish", "n": ' + "9" * 5000 + "}", "stop"), AGNOSTIC, FORBIDDEN).kind == "unparseable"

@@ -44,6 +44,8 @@ def byte_chunks(path: Path, report: BadRows, size: int = CHUNK_BYTES) -> Iterato
                     yield whole
     except FileNotFoundError:
         raise InputError("no such file", where=str(path)) from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         report.add(CUT_OFF, path, None, str(error))
         pieces = [_whole_lines(pieces)[0]]  # what stands after the last line end is part of a line

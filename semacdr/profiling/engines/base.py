@@ -65,6 +65,11 @@ class Request:
     schema: str = ""
 
 
+def whole_characters(text: str) -> str:
+    """A text that can be encoded: lone surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back: the text after the prefix and before the stop, white space and all, why it ended, its cost."""
@@ -73,6 +78,10 @@ class Answer:
     finish: Finish
     prompt_tokens: int = 0
     tokens: int = 0
+
+    def __post_init__(self) -> None:
+        # Half a surrogate pair, which a cut can leave, can be kept nowhere.
+        object.__setattr__(self, "text", whole_characters(self.text))
 
 
 @dataclass(frozen=True)

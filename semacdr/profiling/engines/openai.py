@@ -96,8 +96,9 @@ class OpenAIEngine:
                     with lock:
                         answered += 1
                 except GaveUpError as error:
-                    # Where others were answered meanwhile, the fault is this request's.
-                    outcome = Answer(str(error), "failed") if answered > before else self._lost(error)
+                    # Where others were answered meanwhile and the server is still there, the fault is this request's.
+                    blamed = answered > before and self._is_there()
+                    outcome = Answer(str(error), "failed") if blamed else self._lost(error)
                 except Exception as error:
                     outcome = error
                 if isinstance(outcome, Exception):  # it ends the run: nothing more is asked from here on
@@ -123,6 +124,16 @@ class OpenAIEngine:
         finally:
             gone.set()
 
+    def _is_there(self) -> bool:
+        """Whether the server still says what it serves."""
+        try:
+            self.server.get("/models")
+        except RequestRefusedError:
+            return True
+        except GaveUpError:
+            return False
+        return True
+
     def _ask(self, request: Request, sampling: Sampling, gone: threading.Event) -> Answer:
         try:
             said = self.server.ask("/chat/completions", self._body(request, sampling), gone)
@@ -134,12 +145,12 @@ class OpenAIEngine:
         try:
             choice, usage = said["choices"][0], said.get("usage") or {}
             text, why = choice["message"].get("content") or "", choice.get("finish_reason")
+            text = text.removeprefix(request.prefix)
             cost = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         except (LookupError, TypeError, AttributeError, ValueError):
             return Answer("the server's answer is not a chat completion", "failed")
         if why not in ("stop", "length"):
             return Answer(f"the server ended the answer ({why})", "failed", *cost)
-        text = text.removeprefix(request.prefix)
         return ended_answer(text, why == "stop", rules_for(request, sampling), *cost)
 
     def _body(self, request: Request, sampling: Sampling) -> dict[str, Any]:

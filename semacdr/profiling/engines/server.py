@@ -53,7 +53,7 @@ class Server:
     """One server and the key for it.
 
     Raises:
-        InputError: no address, or one with credentials or a query in it.
+        InputError: no address, one with credentials or a query in it, or a key that cannot be sent.
     """
 
     def __init__(self, base_url: str | None, timeout_s: float = 600.0, first_pause_s: float = FIRST_PAUSE_S) -> None:
@@ -64,7 +64,9 @@ class Server:
             )
         self.url = _checked(chosen)
         self.timeout_s, self.first_pause_s = timeout_s, first_pause_s
-        self._key = os.environ.get(KEY_VARIABLE, "")
+        self._key = os.environ.get(KEY_VARIABLE, "").strip()  # a mounted secret often ends in a line end
+        if not all(" " < letter < "\x7f" for letter in self._key):
+            raise InputError(f"the key in {KEY_VARIABLE} holds characters that no key has", fix="set it again")
         self._opener = urllib.request.build_opener(_NoRedirect())
 
     def get(self, path: str) -> Any:
@@ -132,7 +134,7 @@ class Server:
             text = str(said.get("message", text)) if isinstance(said, dict) else str(said)
         except (ValueError, AttributeError):
             pass
-        return self._hidden(" ".join(text.split())[:200]) or error.reason
+        return self._hidden(" ".join(text.split()))[:200] or error.reason
 
     def _hidden(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
