@@ -53,9 +53,26 @@ def embed(dataset: Dataset, out: PathLike, profiles: PathLike | None = None, enc
     return EmbeddingTable.load(out, summary["subject"])
 
 
-def train(model: str, dataset: Dataset, out: PathLike, table: EmbeddingTable | None = None, **settings: Any) -> Path:
-    """Trains a model by name into a run folder and returns the folder; the same call again resumes or reuses it."""
-    return _train(model, dataset.path, out, None if table is None else table.path, settings)
+def train(
+    model: str,
+    dataset: Dataset,
+    out: PathLike,
+    table: EmbeddingTable | None = None,
+    users: EmbeddingTable | None = None,
+    **settings: Any,
+) -> Path:
+    """Trains a model by name into a run folder and returns the folder; the same call again resumes or reuses it.
+
+    Args:
+        model: its name.
+        dataset: the data.
+        out: the run folder.
+        table: text vectors of the items, for models that read text.
+        users: text vectors of the users' profiles, for models that read them.
+        settings: the model's and the trainer's.
+    """
+    items, profiles = (None if given is None else given.path for given in (table, users))
+    return _train(model, dataset.path, out, items, settings, profiles)
 
 
 def evaluate(run: PathLike, protocol: str = "full", on: SplitName = "test") -> dict[str, dict[str, float]]:

@@ -26,7 +26,7 @@ from semacdr.data.splits import Split, make_split
 from semacdr.device import pick_device
 from semacdr.errors import InputError
 from semacdr.files import read_json
-from semacdr.models.base import Recommender
+from semacdr.models.base import Recommender, SideData
 from semacdr.models.registry import model_class
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class LoadedRun:
     split: Split
     table: EmbeddingTable | None
     model: Recommender
+    users: EmbeddingTable | None = None
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def load_run(
     dataset: str | Path | None = None,
     embeddings: str | Path | None = None,
     device: str = "cpu",
+    user_embeddings: str | Path | None = None,
 ) -> LoadedRun:
     """Loads a finished run with its data, in any process.
 
@@ -84,6 +86,7 @@ def load_run(
         dataset: where the data set folder is now, if it moved.
         embeddings: where the embedding table is now, if it moved.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one.
+        user_embeddings: where the table of the users is now, if it moved.
 
     Raises:
         InputError: missing or changed data, or an unfinished run.
@@ -95,20 +98,28 @@ def load_run(
     if data.fingerprint != manifest["dataset_fingerprint"]:
         raise InputError("the data set has changed since this run was trained", where=str(data.path), fix="train again")
     split = make_split(data, manifest["training"]["split"])
-    table = None
-    if manifest["embeddings"] is not None:
-        from semacdr.embedding.table import EmbeddingTable
-
-        table = EmbeddingTable.load(_found(path, embeddings or manifest["embeddings"], "--embeddings"))
-        if table.fingerprint != manifest["embeddings_fingerprint"]:
-            raise InputError(
-                "the embeddings have changed since this run was trained", where=str(path), fix="train again"
-            )
-    model = build_model(manifest["model"], manifest["config"], data, split, table)
+    table = _table(path, manifest, "embeddings", embeddings)
+    users = _table(path, manifest, "user_embeddings", user_embeddings)
+    model = build_model(manifest["model"], manifest["config"], data, split, table, users)
     model.load_state(load_file(path / WEIGHTS))
     model.to(place).eval()
     model.prepare()
-    return LoadedRun(path, manifest, data, split, table, model)
+    return LoadedRun(path, manifest, data, split, table, model, users)
+
+
+def _table(run: Path, manifest: Mapping[str, Any], key: str, moved: str | Path | None) -> EmbeddingTable | None:
+    """The table that run.json names under ``key``, if it names one; older runs have no key for users."""
+    if manifest.get(key) is None:
+        return None
+    from semacdr.embedding.table import ITEMS, USERS, EmbeddingTable
+
+    option = "--" + key.replace("_", "-")
+    place = _found(run, moved or manifest[key], option)
+    table = EmbeddingTable.load(place, ITEMS if key == "embeddings" else USERS)
+    if table.fingerprint != manifest[f"{key}_fingerprint"]:
+        what = key.replace("_", " ")
+        raise InputError(f"the {what} have changed since this run was trained", where=str(run), fix="train again")
+    return table
 
 
 def _found(run: Path, path: str | Path, option: str) -> Path:
@@ -120,7 +131,12 @@ def _found(run: Path, path: str | Path, option: str) -> Path:
 
 
 def build_model(
-    name: str, config: Mapping[str, Any], dataset: Dataset, split: Split, table: EmbeddingTable | None
+    name: str,
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    split: Split,
+    table: EmbeddingTable | None,
+    users: EmbeddingTable | None = None,
 ) -> Recommender:
     """Makes an untrained model.
 
@@ -130,13 +146,29 @@ def build_model(
         dataset: the data.
         split: how they are divided; gives the training counts.
         table: text embeddings, or None.
+        users: embeddings of the users' profiles, or None.
     """
     cls = model_class(name)
     settings = build(cls.Config, config, where=f"settings of {name}")
     text = None
     if table is not None and cls.reads_text:
         text = {view: torch.from_numpy(matrix) for view, matrix in table.aligned(dataset.item_ids).items()}
-    return cls(settings, dataset.catalogue(split.train_count), text)
+    catalogue = dataset.catalogue(split.train_count)
+    if not cls.reads_side():
+        return cls(settings, catalogue, text)
+    return cls(settings, catalogue, text, side=side_data(cls, dataset, users))
+
+
+def side_data(cls: type[Recommender], dataset: Dataset, users: EmbeddingTable | None) -> SideData:
+    """What a class reads beside item vectors; what it does not read stays None."""
+    vectors = texts = None
+    if users is not None and cls.reads_users:
+        vectors = torch.from_numpy(users.aligned_users(dataset.user_ids))
+    if cls.reads_item_texts:
+        from semacdr.embedding.content import content_texts
+
+        texts = ["", *(text or "" for text in content_texts(dataset.item_frame()))]
+    return SideData(dataset.num_users, vectors, texts)
 
 
 def environment() -> dict[str, Any]:

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the negatives of a sampled protocol (default: 0)")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
+    parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
     parser.add_argument("--json", action="store_true", help="print {protocol: {domain: {metric: value}}} alone")
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
 
     names = [name.strip() for name in ",".join(args.protocol or ["full"]).split(",")]
     protocols = [get_protocol(name) for name in dict.fromkeys(names)]
-    loaded = load_run(args.run, args.dataset, args.embeddings, args.device)
+    loaded = load_run(args.run, args.dataset, args.embeddings, args.device, args.user_embeddings)
     results = []
     for protocol in protocols:
         targets = len(loaded.split.examples(args.split))

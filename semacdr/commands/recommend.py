@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
+    parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
 
 
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.k < 1:
         raise InputError(f"--k {args.k} is not a positive number")
-    recommender = RunRecommender.load(args.run, dataset=args.dataset, embeddings=args.embeddings)
+    places = {"dataset": args.dataset, "embeddings": args.embeddings, "user_embeddings": args.user_embeddings}
+    recommender = RunRecommender.load(args.run, **places)
     history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]
     domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
     answers = []

@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="model name, for example SemaCDR, SASRec, Markov, Popularity")
     parser.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="data set folder")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="embedding table, for models that read text")
+    parser.add_argument(
+        "--user-embeddings", type=Path, metavar="DIR", help="embedding table of users, for models that read profiles"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, yours or a shipped one")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run folder")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, over those of --config")
@@ -29,6 +32,6 @@ def run(args: argparse.Namespace) -> int:
 
     values = read_yaml(find_config(args.config)) if args.config else {}
     values.update(parse_pairs(args.settings))
-    out = train(args.model, args.dataset, args.out, args.embeddings, values)
+    out = train(args.model, args.dataset, args.out, args.embeddings, values, args.user_embeddings)
     print(out)
     return 0

@@ -25,6 +25,7 @@ class Batch:
     targets: (B, L) for training: the item that follows position ``t``, 0 where nothing is predicted; else None.
     first_target: (B,) for training: the item that the empty history predicts, 0 for none; else None.
     target_domain: (B,) for scoring: index of the domain to rank; else None.
+    user: (B,) index of each row's user, -1 where unknown; None where nobody says. Only models that read users look.
     """
 
     items: torch.Tensor
@@ -32,6 +33,7 @@ class Batch:
     targets: torch.Tensor | None = None
     first_target: torch.Tensor | None = None
     target_domain: torch.Tensor | None = None
+    user: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -41,6 +43,7 @@ class Batch:
             None if self.targets is None else self.targets.to(device),
             None if self.first_target is None else self.first_target.to(device),
             None if self.target_domain is None else self.target_domain.to(device),
+            None if self.user is None else self.user.to(device),
         )
 
 
@@ -52,8 +55,20 @@ def _padded(items: Int32Array | BoolArray, start: Int64Array, length: Int64Array
     return np.where(inside, items[at] if len(items) else 0, 0).astype(np.int64)
 
 
-def history_batch(histories: list[Int32Array], target_domain: list[int] | Int64Array, max_seq_len: int) -> Batch:
-    """A scoring batch from explicit histories; the newest ``max_seq_len`` events of each are kept."""
+def history_batch(
+    histories: list[Int32Array],
+    target_domain: list[int] | Int64Array,
+    max_seq_len: int,
+    user: list[int] | Int64Array | None = None,
+) -> Batch:
+    """A scoring batch from explicit histories; the newest ``max_seq_len`` events of each are kept.
+
+    Args:
+        histories: B arrays of item indices, oldest first.
+        target_domain: (B,) domain to rank for each.
+        max_seq_len: L.
+        user: (B,) index of each one's user, -1 where unknown.
+    """
     kept = [history[-max_seq_len:] for history in histories]
     length = np.array([len(history) for history in kept], np.int64)
     flat = np.concatenate([*kept, np.zeros(1, np.int32)]).astype(np.int32)
@@ -63,6 +78,7 @@ def history_batch(histories: list[Int32Array], target_domain: list[int] | Int64A
         items=torch.from_numpy(_padded(flat, start, length, width)),
         length=torch.from_numpy(length),
         target_domain=torch.as_tensor(np.asarray(target_domain, dtype=np.int64)),
+        user=None if user is None else torch.as_tensor(np.asarray(user, dtype=np.int64)),
     )
 
 
@@ -86,6 +102,7 @@ def example_batches(
                 items=torch.from_numpy(_padded(examples.items, begin, length[rows], width)),
                 length=torch.from_numpy(length[rows]),
                 target_domain=torch.from_numpy(item_domain[examples.target[rows]].astype(np.int64)),
+                user=torch.from_numpy(examples.user[rows].astype(np.int64)),
             ),
         )
 
@@ -103,10 +120,11 @@ class TrainBatches:
 
     def __init__(self, train: TrainSequences, batch_size: int, max_seq_len: int, seed: int) -> None:
         self.train, self.batch_size, self.max_seq_len, self.seed = train, batch_size, max_seq_len, seed
-        start, stop, opens = _windows(train.start, train.stop, max_seq_len)
+        start, stop, opens, sequence = _windows(train.start, train.stop, max_seq_len)
         targets_before = np.r_[0, np.cumsum(train.is_target)]
         teaches = targets_before[stop] > targets_before[np.where(opens, start, start + 1)]
         self.start, self.stop, self.opens = start[teaches], stop[teaches], opens[teaches]
+        self.user = train.user[sequence[teaches]].astype(np.int64)
 
     def __len__(self) -> int:
         return -(-len(self.start) // self.batch_size)
@@ -134,6 +152,7 @@ class TrainBatches:
             length=torch.from_numpy(size),
             targets=torch.from_numpy(targets * wanted),
             first_target=torch.from_numpy(first.astype(np.int64)),
+            user=torch.from_numpy(self.user[rows]),
         )
 
 
@@ -146,13 +165,16 @@ def _even_cuts(size: Int64Array, pieces: int) -> Int64Array:
     return np.minimum(cuts, len(size) - pieces + piece)  # and one behind
 
 
-def _windows(start: Int64Array, stop: Int64Array, max_seq_len: int) -> tuple[Int64Array, Int64Array, BoolArray]:
+def _windows(
+    start: Int64Array, stop: Int64Array, max_seq_len: int
+) -> tuple[Int64Array, Int64Array, BoolArray, Int64Array]:
     """Cuts [start, stop) into windows of at most ``max_seq_len`` inputs, each event a target at most once.
 
     Returns:
-        start and stop of each window, and whether it opens its sequence.
+        start and stop of each window, whether it opens its sequence, and the index of that sequence.
     """
     keep = stop - start >= 2
+    sequence = np.flatnonzero(keep)
     start, stop = start[keep], stop[keep]
     inputs = stop - start - 1
     pieces = -(-inputs // max_seq_len)
@@ -160,4 +182,4 @@ def _windows(start: Int64Array, stop: Int64Array, max_seq_len: int) -> tuple[Int
     back = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)  # 0 = the newest window
     window_stop = stop[row] - back * max_seq_len
     window_start = np.maximum(start[row], window_stop - max_seq_len - 1)
-    return window_start, window_stop, window_start == start[row]
+    return window_start, window_stop, window_start == start[row], sequence[row]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from semacdr.data.dataset import Dataset
 from semacdr.data.schema import ITEM_ID, USER_ID, Int64Array
-from semacdr.embedding.content import CONTENT_VERSION, content_text
+from semacdr.embedding.content import CONTENT_VERSION, content_texts
 from semacdr.embedding.encoder import DEFAULT_BATCH_SIZE, TextEncoder, encode_resumable
 from semacdr.embedding.table import ITEMS, MANIFEST, USERS, EmbeddingTable, write_table
 from semacdr.errors import InputError
@@ -75,8 +75,7 @@ def view_texts(dataset: Dataset, profiles: pd.DataFrame | None = None) -> dict[s
     Raises:
         InputError: none of the profiles belongs to an item of the data set.
     """
-    rows: list[dict[str, Any]] = dataset.item_frame().to_dict("records")  # type: ignore[assignment]
-    content = [content_text(row) for row in rows]
+    content = content_texts(dataset.item_frame())
     views = {CONTENT: ViewTexts(content)}
     if profiles is None:
         return views

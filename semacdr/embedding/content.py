@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from semacdr.data.item_text import cut, item_fields
 
 CONTENT_VERSION = 1
@@ -19,3 +21,9 @@ def content_text(row: Mapping[str, Any], limit: int = MAX_CHARACTERS) -> str | N
     fields = item_fields(row)
     parts = [f"{_LABELS[name]}: {text}" if name in _LABELS else text for name, text in fields.items()]
     return cut(". ".join(parts), limit) or None
+
+
+def content_texts(items: pd.DataFrame) -> list[str | None]:
+    """(N,) the content text of each row of ``items.parquet``."""
+    rows: list[dict[str, Any]] = items.to_dict("records")  # type: ignore[assignment]
+    return [content_text(row) for row in rows]

@@ -91,6 +91,14 @@ class EmbeddingTable:
             raise InputError(f"damaged table ({error})", where=str(self.path), fix="run semacdr embed again") from None
         return matrix
 
+    def aligned_users(self, user_ids: Iterable[str]) -> FloatArray:
+        """The vectors of a table of users, its views side by side: (U, V*E), zero for a user without a profile.
+
+        Raises:
+            InputError: none of the users is in the table.
+        """
+        return np.concatenate(list(self.aligned(["", *user_ids]).values()), axis=1)[1:]
+
     def aligned(self, item_ids: Iterable[str], views: Iterable[str] | None = None) -> dict[str, FloatArray]:
         """The vectors in the order of a catalogue.
 
@@ -109,10 +117,11 @@ class EmbeddingTable:
         rows[0] = -1
         known = rows >= 0
         missing = len(rows) - 1 - int(known.sum())
-        if missing == len(rows) - 1 and missing:
-            raise InputError("the table has none of the data set's items", where=str(self.path))
+        count, what = len(rows) - 1, self.manifest.get("subject", ITEMS)
+        if missing == count and missing:
+            raise InputError(f"the table has none of the data set's {what}", where=str(self.path))
         if missing:
-            say(f"{missing} of {len(rows) - 1} items are not in the table {self.path} and count as items without text")
+            say(f"{missing} of {count} {what} are not in the table {self.path} and count as {what} without text")
         aligned = {}
         for view in self.views if views is None else views:
             matrix = np.zeros((len(rows), self.text_dim), np.float32)

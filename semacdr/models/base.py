@@ -1,14 +1,14 @@
 """What every recommender is: a ``torch.nn.Module`` that can be trained on batches and asked for scores.
 
 A model sees a :class:`~semacdr.data.dataset.Catalogue` (items, domains, training counts) and, if it reads text, one
-frozen text embedding per view. It never sees users' names, files or RecBole: the trainer, the evaluator and the RecBole
-wrapper all drive the same few methods.
+frozen text embedding per view; what else some models know stands in :class:`SideData`. It never sees users' names,
+files or RecBole: the trainer, the evaluator and the RecBole wrapper all drive the same few methods.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -22,6 +22,23 @@ from semacdr.data.splits import TrainSequences
 
 TextTables = Mapping[str, Tensor]
 """View name -> (N+1, E) frozen text vectors; row 0 and the rows of items without that text are zero."""
+
+
+@dataclass(frozen=True)
+class SideData:
+    """What some models know beside item vectors.
+
+    Attributes:
+        num_users: U, above every index in ``Batch.user``.
+        user_vectors: (U, E) frozen vectors of the users' profiles, zero for a user without one; None where none are
+            given, or the model reads none. E need not be that of the items.
+        item_texts: (N+1,) content text of each item, "" for padding and for items without text; None where the model
+            reads none, or RecBole's settings name none.
+    """
+
+    num_users: int = 0
+    user_vectors: Tensor | None = None
+    item_texts: Sequence[str] | None = None
 
 
 @dataclass
@@ -39,18 +56,30 @@ class Recommender(nn.Module, ABC):
         Config: the model's settings; unknown keys are errors.
         trained_by_gradient: False for models that are fitted by counting (:meth:`fit`).
         reads_text: whether :class:`TextTables` are used where they are given.
+        reads_users: whether vectors of users' profiles are used where they are given.
+        reads_item_texts: whether the items' texts themselves are read.
     """
 
     Config: ClassVar[type[Settings]]
     trained_by_gradient: ClassVar[bool] = True
     reads_text: ClassVar[bool] = False
+    reads_users: ClassVar[bool] = False
+    reads_item_texts: ClassVar[bool] = False
     item_domain: Tensor  # (N+1,), -1 for padding
 
-    def __init__(self, config: Settings, catalogue: Catalogue, text: TextTables | None = None) -> None:
+    def __init__(
+        self, config: Settings, catalogue: Catalogue, text: TextTables | None = None, *, side: SideData | None = None
+    ) -> None:
+        """Takes what is known; ``side`` is only given to a class that says that it reads some of it."""
         super().__init__()
         self.config = config
         self.catalogue = catalogue
         self.register_buffer("item_domain", torch.from_numpy(catalogue.item_domain).long(), persistent=False)
+
+    @classmethod
+    def reads_side(cls) -> bool:
+        """Whether the constructor takes ``side``."""
+        return cls.reads_users or cls.reads_item_texts
 
     @property
     def num_items(self) -> int:

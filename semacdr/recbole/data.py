@@ -14,14 +14,23 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureType
 
-from semacdr.data.dataset import Catalogue
+from semacdr.data.dataset import Catalogue, Dataset
 from semacdr.data.schema import Int8Array, Int32Array, Int64Array, StrArray
 from semacdr.data.splits import Examples, TrainSequences
-from semacdr.embedding.table import EmbeddingTable
+from semacdr.embedding.content import content_texts
+from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError
-from semacdr.models.base import TextTables
+from semacdr.models.base import Recommender, SideData, TextTables
 from semacdr.progress import say
-from semacdr.recbole.settings import DOMAIN_FIELD, EMBEDDINGS, WHOLE_SEQUENCES, complete, domain_field
+from semacdr.recbole.settings import (
+    DOMAIN_FIELD,
+    EMBEDDINGS,
+    ITEM_TEXTS,
+    USER_EMBEDDINGS,
+    WHOLE_SEQUENCES,
+    complete,
+    domain_field,
+)
 
 MAX_DOMAINS = 127  # domain indices are int8
 
@@ -156,3 +165,17 @@ def text_tables(config: Any, item_ids: StrArray) -> TextTables | None:
         return None
     table = EmbeddingTable.load(config[EMBEDDINGS])
     return {view: torch.from_numpy(matrix) for view, matrix in table.aligned(item_ids).items()}
+
+
+def side_data(cls: type[Recommender], config: Any, dataset: Any, item_ids: StrArray) -> SideData:
+    """What a class reads beside item vectors, as far as the settings name it; users go by RecBole's own ids."""
+    vectors = texts = None
+    if cls.reads_users and config[USER_EMBEDDINGS]:
+        table = EmbeddingTable.load(config[USER_EMBEDDINGS], USERS)
+        known = table.aligned_users(dataset.field2id_token[dataset.uid_field][1:])
+        vectors = torch.from_numpy(np.pad(known, ((1, 0), (0, 0))))  # RecBole's users begin at 1
+    if cls.reads_item_texts and config[ITEM_TEXTS]:
+        named = Dataset.load(config[ITEM_TEXTS])
+        by_item = dict(zip(named.item_ids[1:], content_texts(named.item_frame())))
+        texts = [by_item.get(item) or "" for item in item_ids]
+    return SideData(int(dataset.user_num), vectors, texts)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from semacdr.data.batches import Batch
 from semacdr.models.registry import MODELS, model_class
-from semacdr.recbole.data import CrossDomainDataset, Events, catalogue, text_tables
+from semacdr.recbole.data import CrossDomainDataset, Events, catalogue, side_data, text_tables
 from semacdr.recbole.settings import DOMAIN_KNOWN, read_settings
 
 _INNER = "inner."
@@ -43,7 +43,8 @@ class RecboleModel(SequentialRecommender):
         train = Events(dataset).sequences()
         items = catalogue(config, dataset, train)
         text = text_tables(config, items.item_ids) if cls.reads_text else None
-        self.inner = cls(settings, items, text)
+        side = {"side": side_data(cls, config, dataset, items.item_ids)} if cls.reads_side() else {}
+        self.inner = cls(settings, items, text, **side)
         self.domain_known = config[DOMAIN_KNOWN] is not False
         self.whole_sequences = hasattr(dataset, "every_row")
         self._prepared = False
@@ -103,7 +104,9 @@ class RecboleModel(SequentialRecommender):
 
     def _batch(self, interaction: Any) -> Batch:
         length = interaction[self.ITEM_SEQ_LEN]
-        return Batch(interaction[self.ITEM_SEQ][:, : int(length.max())], length)
+        named = self.USER_ID in interaction
+        user = interaction[self.USER_ID] if named else None
+        return Batch(interaction[self.ITEM_SEQ][:, : int(length.max())], length, user=user)
 
     def _domain_of(self, items: Tensor) -> Tensor:
         return self.inner.get_buffer("item_domain")[items]

@@ -19,13 +19,17 @@ DOMAIN_FIELD = "semacdr_domain_field"
 """Field of ``.item`` that names an item's domain; by default ``domain``, if the file has it."""
 EMBEDDINGS = "semacdr_embeddings"
 """Folder of an embedding table, for models that read text."""
+USER_EMBEDDINGS = "semacdr_user_embeddings"
+"""Folder of an embedding table of users, for models that read their profiles."""
+ITEM_TEXTS = "semacdr_item_texts"
+"""Data set folder whose ``items.parquet`` has the items' texts, for models that read the texts themselves."""
 DOMAIN_KNOWN = "semacdr_domain_known"
 """True (default): a full ranking is made for the domain of the row's item, as in our protocols; False: each item is
 scored for its own domain, and nothing is read off the row's item."""
 WHOLE_SEQUENCES = "semacdr_whole_sequences"
 """True: training rows are whole sequences, in which every event is a target, as our own trainer has them: an epoch is
 many times cheaper, and ``train_batch_size`` counts sequences. False (default): RecBole's one row for each event."""
-KEYS = (DOMAIN_FIELD, EMBEDDINGS, DOMAIN_KNOWN, WHOLE_SEQUENCES)
+KEYS = (DOMAIN_FIELD, EMBEDDINGS, USER_EMBEDDINGS, ITEM_TEXTS, DOMAIN_KNOWN, WHOLE_SEQUENCES)
 
 DEFAULT_DOMAIN_FIELD = "domain"
 NO_NEGATIVES = {

@@ -55,7 +55,7 @@ class RunRecommender:
 
     @classmethod
     def load(cls, path: str | Path, **places: Any) -> RunRecommender:
-        """Opens a run folder; ``dataset=`` and ``embeddings=`` say where the data are if they moved."""
+        """Opens a run folder; ``dataset=``, ``embeddings=`` and ``user_embeddings=`` say where the data are now."""
         return cls(load_run(path, **places))
 
     @cached_property
@@ -99,7 +99,7 @@ class RunRecommender:
         items = self.history(history, user)
         domain = self._domain(target_domain)
         candidates = self._candidates(items, domain)
-        scores = self._scores(items, domain, candidates)
+        scores = self._scores(items, domain, candidates, user)
         best = torch.topk(scores, min(k, len(candidates)))
         return [
             Recommendation(
@@ -118,7 +118,7 @@ class RunRecommender:
         if not isinstance(self.model, SemaCDR):
             return None
         items = self.history(history, user)
-        weights = self.model.thread_weights(self._batch(items, self._domain(target_domain)))
+        weights = self.model.thread_weights(self._batch(items, self._domain(target_domain), user))
         return {name: round(float(weight[0]), 4) for name, weight in weights.items()}
 
     def new_item(
@@ -156,9 +156,9 @@ class RunRecommender:
         text_vector = torch.from_numpy(np.array(found.encode([text])))
         with torch.no_grad():
             vector = model.items.text_vectors({"content": text_vector}, torch.tensor([domain]))
-            user_vector = model.encode(self._batch(items, domain))
+            user_vector = model.encode(self._batch(items, domain, user))
             score = float((vector.float() @ user_vector.T).item())
-        scores = self._scores(items, domain, self._candidates(items, domain))
+        scores = self._scores(items, domain, self._candidates(items, domain), user)
         return NewItem(score=round(score, 6), rank=1 + int((scores > score).sum()), candidates=len(scores))
 
     def _domain(self, name: str | None) -> int:
@@ -169,16 +169,17 @@ class RunRecommender:
             return 0
         return self.dataset.catalogue().domain_index(name)
 
-    def _batch(self, items: Int32Array, domain: int) -> Batch:
-        return history_batch([items], [domain], self.model.max_seq_len)
+    def _batch(self, items: Int32Array, domain: int, user: str | None) -> Batch:
+        index = -1 if user is None else self.dataset.known_user(user)
+        return history_batch([items], [domain], self.model.max_seq_len, [index])
 
     def _candidates(self, items: Int32Array, domain: int) -> torch.Tensor:
         members = np.flatnonzero(self.dataset.item_domain == domain)
         return torch.from_numpy(members[~np.isin(members, items)])
 
-    def _scores(self, items: Int32Array, domain: int, candidates: torch.Tensor) -> torch.Tensor:
+    def _scores(self, items: Int32Array, domain: int, candidates: torch.Tensor, user: str | None) -> torch.Tensor:
         with torch.no_grad():
-            encoded = self.model.encode(self._batch(items, domain))
+            encoded = self.model.encode(self._batch(items, domain, user))
             scores = self.model.score(encoded, candidates)[0]
         if isinstance(self.model, VectorRecommender) and not torch.isfinite(scores).all():
             raise InputError("the model gives scores that are not numbers", where=str(self.run.path), fix="train again")

@@ -18,7 +18,7 @@ from semacdr.data.batches import TrainBatches
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import Split, make_split
 from semacdr.device import pick_device
-from semacdr.embedding.table import EmbeddingTable
+from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
 from semacdr.evaluation.validate import validation_score
 from semacdr.files import read_json, write_atomic, write_json, write_text
@@ -206,6 +206,7 @@ def train(
     out: str | Path,
     embeddings: str | Path | None = None,
     settings: dict[str, Any] | None = None,
+    user_embeddings: str | Path | None = None,
 ) -> Path:
     """Trains a model by name into a run folder; the same call again resumes or finds it done.
 
@@ -215,6 +216,7 @@ def train(
         out: run folder.
         embeddings: embedding table folder, for models that read text.
         settings: flat mapping of the model's and the trainer's settings.
+        user_embeddings: folder of an embedding table of users, for models that read their profiles.
 
     Returns:
         the run folder.
@@ -229,10 +231,14 @@ def train(
     training = build(TrainSettings, train_values, "training settings")
     if embeddings is not None and not cls.reads_text:
         raise InputError(f"{model} reads no text", where=f"--embeddings {embeddings}", fix="leave --embeddings out")
+    if user_embeddings is not None and not cls.reads_users:
+        where = f"--user-embeddings {user_embeddings}"
+        raise InputError(f"{model} reads no profiles of users", where=where, fix="leave --user-embeddings out")
     reset_peak()
     data = Dataset.load(dataset)
     split = make_split(data, training.split)
     table = EmbeddingTable.load(embeddings) if embeddings is not None else None
+    users = EmbeddingTable.load(user_embeddings, USERS) if user_embeddings is not None else None
     manifest = {
         "format_version": run_folder.FORMAT_VERSION,
         "status": "running",
@@ -242,6 +248,8 @@ def train(
         "dataset_fingerprint": data.fingerprint,
         "embeddings": None if embeddings is None else str(Path(embeddings).resolve()),
         "embeddings_fingerprint": None if table is None else table.fingerprint,
+        "user_embeddings": None if user_embeddings is None else str(Path(user_embeddings).resolve()),
+        "user_embeddings_fingerprint": None if users is None else users.fingerprint,
         "config": config.model_dump(),
         "training": training.model_dump(),
     }
@@ -250,7 +258,7 @@ def train(
         return out
 
     torch.manual_seed(training.seed)
-    instance = run_folder.build_model(model, config.model_dump(), data, split, table)
+    instance = run_folder.build_model(model, config.model_dump(), data, split, table, users)
     if cls.reads_text and table is None:
         say(f"{model}: no --embeddings, so items are ids alone")
     write_json(out / run_folder.RUN, manifest)
@@ -291,7 +299,7 @@ def _already(out: Path, manifest: dict[str, Any]) -> bool:
     there = read_json(out / run_folder.RUN)
     if there["status"] != "done" and not (out / run_folder.CHECKPOINT).is_file():
         return False  # it ended before it had anything to keep
-    ignored = ("status", "dataset", "embeddings")  # folders may move; fingerprints may not change
+    ignored = ("status", "dataset", "embeddings", "user_embeddings")  # folders may move; fingerprints may not change
     changed = [key for key, value in manifest.items() if key not in ignored and there.get(key) != value]
     if changed:
         details = "; ".join(f"{key}: {there.get(key)} there, {manifest[key]} asked for" for key in changed)

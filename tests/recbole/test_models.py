@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import semacdr.recbole as ours
+from semacdr.embedding.table import write_table
+from semacdr.models.base import SideData
+from semacdr.models.baselines.sasrec import SASRec
 from semacdr.models.registry import MODELS, model_class
 from semacdr.recbole.models import RecboleModel
 from tests.recbole.conftest import World
@@ -129,3 +133,35 @@ def test_no_setting_has_the_name_of_a_default_of_recbole(plain: str, world: Worl
     for dataset in ("planted", "ml-100k"):
         config = Config(model=ours.SemaCDR, dataset=dataset, config_dict=world.settings(tmp_path))
         assert not set(model_class(plain).Config.model_fields) & set(config.internal_config_dict)
+
+
+class Nosy(SASRec):
+    """Reads everything, and scores as SASRec does."""
+
+    reads_users = True
+    reads_item_texts = True
+
+    def __init__(self, *given: Any, side: SideData) -> None:
+        super().__init__(*given)
+        self.side = side
+
+
+def test_users_and_texts_that_the_settings_name(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semacdr.recbole.models.model_class", lambda name: Nosy)
+    monkeypatch.setattr("semacdr.recbole.settings.model_class", lambda name: Nosy)
+    users = [str(user) for user in world.dataset.user_ids]
+    vectors = np.arange(len(users), dtype=np.float32)[:, None] + 1
+    rows = {"view": np.arange(len(users))}
+    write_table(tmp_path / "users", np.array(users, object), vectors, rows, {"views": ["view"], "subject": "users"})
+    named = {"semacdr_user_embeddings": str(tmp_path / "users"), "semacdr_item_texts": str(world.dataset.path)}
+    model, train, test = make(world, tmp_path, **named)
+    side = model.inner.side
+    tokens = train.field2id_token["user_id"]
+    assert side.num_users == len(tokens) == len(side.user_vectors)
+    for user in model._batch(test).user.tolist():
+        assert side.user_vectors[user].item() == 1 + users.index(tokens[user])
+    titles = dict(zip(world.dataset.item_ids[1:], world.dataset.item_frame()["title"]))
+    assert side.item_texts == ["", *(titles[item] for item in model.inner.catalogue.item_ids[1:])]
+
+    silent = make(world, tmp_path)[0].inner.side
+    assert (silent.user_vectors, silent.item_texts) == (None, None)
