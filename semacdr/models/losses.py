@@ -22,7 +22,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, candidates: Tensor, target: Tensor, log_weight: Tensor | None) -> Tensor:
+    def forward(ctx: Any, states: Tensor, candidates: Tensor, target: Tensor) -> Tensor:
         P, N = len(states), len(candidates)
         need_gradient = states.requires_grad or candidates.requires_grad
         rows = max(1, CHUNK_ELEMENTS // max(N, 1))
@@ -37,8 +37,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits, probability = logit_buffer[: len(chunk)], probability_buffer[: len(chunk)]
             for left in range(0, N, columns):
                 torch.mm(chunk, candidates[left : left + columns].T, out=logits[:, left : left + columns])
-            if log_weight is not None:
-                logits += log_weight
             # One fused softmax is three times faster here than max, exp and sum apart; the log of the denominator
             # comes back from the largest probability, which is at least 1/N and so never underflows.
             torch.softmax(logits, dim=1, out=probability)
@@ -56,33 +54,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         state_grad, candidate_grad = ctx.saved_tensors
         (grad,) = grads
-        return state_grad * grad.to(state_grad.dtype), candidate_grad * grad.to(candidate_grad.dtype), None, None
+        return state_grad * grad.to(state_grad.dtype), candidate_grad * grad.to(candidate_grad.dtype), None
 
 
-def linear_cross_entropy(
-    states: Tensor, candidates: Tensor, target: Tensor, log_weight: Tensor | None = None
-) -> Tensor:
+def linear_cross_entropy(states: Tensor, candidates: Tensor, target: Tensor) -> Tensor:
     """Sum over positions of the softmax cross-entropy, memory independent of P x N.
 
     Args:
         states: (P, D).
         candidates: (N, D).
         target: (P,) row of ``candidates`` that is right.
-        log_weight: (N,) added to every position's logits (a logQ correction); no gradient.
 
     Returns:
         scalar; divide by P for the mean.
 
-    Relations: equals ``F.cross_entropy(states @ candidates.T + log_weight, target, reduction="sum")`` in value and
-    gradient.
+    Relations: equals ``F.cross_entropy(states @ candidates.T, target, reduction="sum")`` in value and gradient.
     """
     if torch.is_autocast_enabled(states.device.type):
         dtype = torch.get_autocast_dtype(states.device.type)
         states, candidates = states.to(dtype), candidates.to(dtype)
-    return _LinearCrossEntropy.apply(states, candidates, target, log_weight)
+    return _LinearCrossEntropy.apply(states, candidates, target)
 
 
 def sampled_softmax(
