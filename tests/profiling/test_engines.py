@@ -26,7 +26,7 @@ def test_options_reach_the_engine() -> None:
     with FakeServer(lambda body, number: completion("x")) as fake:
         engine = make_engine("openai", options=EngineOptions(base_url=fake.url, concurrency=3, stall_s=7))
     assert isinstance(engine, GuardedEngine)
-    assert (engine.engine.concurrency, engine.stall_s, engine.engine.server.timeout_s) == (3, 7, 7)
+    assert (engine.engine.concurrency, engine.stall_s, engine.engine.server.silence_s) == (3, 7, 7)
     assert (engine.name, engine.structured, engine.chunk) == ("openai", True, engine.engine.chunk)
     assert isinstance(make_engine("recorded", "ml-100k"), RecordedEngine)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import email.message
+import io
 import json
 import threading
 import time
+import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from semacdr.errors import InputError, SemacdrError
 from semacdr.files import canonical_json
 from semacdr.profiling.engines.base import Answer, Message, ModelIdentity, Request, Sampling, answers_of
 from semacdr.profiling.engines.openai import OpenAIEngine
-from semacdr.profiling.engines.server import RETRIES, Server, _retry_after
+from semacdr.profiling.engines.server import RETRIES, GaveUpError, Server, _read, _retry_after
 from semacdr.profiling.store import AnswerStore
 from tests.profiling.fake_server import FakeServer, Reply, completion, problem
 from tests.profiling.small import write_dataset
@@ -28,8 +32,8 @@ def ask(text: str, **changes: Any) -> Request:
     return Request((Message("system", "s"), Message("user", text)), **changes)
 
 
-def engine_of(fake: FakeServer, model: str | None = None, concurrency: int = 4, timeout_s: float = 5) -> OpenAIEngine:
-    return OpenAIEngine(model, Server(fake.url, timeout_s, first_pause_s=0.001), concurrency)
+def engine_of(fake: FakeServer, model: str | None = None, concurrency: int = 4, silence_s: float = 5) -> OpenAIEngine:
+    return OpenAIEngine(model, Server(fake.url, silence_s, first_pause_s=0.001), concurrency)
 
 
 def always(reply: Reply) -> FakeServer:
@@ -90,7 +94,90 @@ def test_retry_after_is_waited_for() -> None:
         answers_of(engine_of(fake), [ask("a")], Sampling())
     assert time.monotonic() - started >= 1
     assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert (_retry_after("2.5"), _retry_after("soon"), _retry_after("99999")) == (2.5, None, 300)
+    assert (_retry_after("2.5"), _retry_after("soon"), _retry_after("nan"), _retry_after("-1")) == (2.5, None, None, 0)
+
+
+class Clock:
+    """Time that passes only where somebody waits, for a server that answers nothing, or asks for a long wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, url: str, silence_s: float) -> None:
+        self.now, self.tries = 0.0, 0
+        monkeypatch.setattr("semacdr.profiling.engines.server.time.monotonic", lambda: self.now)
+        self.server = Server(url, silence_s)
+
+    def wait(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+    def is_set(self) -> bool:
+        return False
+
+
+def times_out(clock: Clock, try_s: float) -> None:
+    clock.now += try_s
+    raise TimeoutError("timed out")
+
+
+def wants_300_s(clock: Clock, try_s: float) -> None:
+    headers = email.message.Message()
+    headers["Retry-After"] = "300"
+    raise urllib.error.HTTPError("", 429, "busy", headers, io.BytesIO(b"busy"))
+
+
+@pytest.mark.parametrize("silence_s", [1, 7, 600, 3600])
+@pytest.mark.parametrize(("trouble", "tries"), [(times_out, 2), (wants_300_s, 2)])
+def test_a_request_comes_to_something_before_its_silence_is_taken_for_a_hang(
+    monkeypatch: pytest.MonkeyPatch, silence_s: float, trouble: Callable[[Clock, float], None], tries: int
+) -> None:
+    clock = Clock(monkeypatch, "http://h/v1", silence_s)
+
+    def once(path: str, content: bytes, try_s: float) -> None:
+        clock.tries += 1
+        trouble(clock, try_s)
+
+    clock.server._once = once  # type: ignore[method-assign, assignment]
+    with pytest.raises(GaveUpError):
+        clock.server.ask("/x", {}, clock)  # type: ignore[arg-type]
+    assert clock.tries == tries if silence_s < 3600 else clock.tries >= tries
+    assert not clock.server.answers("/x", {})
+    assert clock.now <= 7 / 8 * silence_s
+
+
+def test_a_request_that_always_times_out_is_recorded_as_failed_also_as_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, once = write_dataset(tmp_path / "data"), Server._once
+    asked: list[bytes] = []
+
+    def slow(self: Server, path: str, content: bytes | None, try_s: float) -> Any:
+        if b"Harbour" in (content or b"") and b"Say yes" not in (content or b""):
+            asked.append(content or b"")
+            raise TimeoutError("timed out")
+        return once(self, path, content, try_s)
+
+    monkeypatch.setattr(Server, "_once", slow)
+    monkeypatch.setattr("semacdr.profiling.engines.server.FIRST_PAUSE_S", 0.001)
+    store = ["--store", str(tmp_path / "s.sqlite"), "--prompts", "prompts/item/domain_specific/v1.j2"]
+    with always(completion(" calm thing for people who have time in the evening.")) as fake:
+        command = ["profile", "items", "--dataset", str(dataset.path), "--engine", "openai", "--base-url", fake.url]
+        command += [*store, "--attempts", "1", "--json"]
+        for more in ([], ["--limit", "1", "--retry-failed"]):
+            asked.clear()
+            assert main([*command, *more]) == 0
+            kinds = json.loads(capsys.readouterr().out)["views"]["domain_specific"]["invalid_kinds"]
+            assert (kinds, len(asked) > 1) == ({"failed": 1}, True)
+    with AnswerStore(tmp_path / "s.sqlite") as kept:
+        assert [a.text for _, a in kept.all_answers() if a.finish == "failed"] == ["TimeoutError: timed out"]
+
+
+def test_an_answer_that_trickles_without_end_is_not_waited_for() -> None:
+    class Drops:
+        def read1(self, most: int) -> bytes:
+            time.sleep(0.02)
+            return b" "
+
+    with pytest.raises(TimeoutError, match="has not ended"):
+        _read(Drops(), time.monotonic() + 0.1)
 
 
 def test_a_request_that_is_refused_fails_alone_and_says_why() -> None:
@@ -134,7 +221,28 @@ def test_a_server_that_is_down_ends_the_run_and_keeps_what_was_answered() -> Non
         with pytest.raises(SemacdrError, match=r"does not answer any more \(HTTP 503: starting\)"):
             run()
     assert sorted(kept) == [0, 1, 2, 3, 4]
-    assert len(fake.asked) == 5 + 1 + RETRIES
+    assert len(fake.asked) == 5 + 1 + RETRIES + 1  # the last one asks whether it answers anything
+
+
+def test_many_requests_given_up_in_a_row_are_the_servers_fault_however_it_answers_small_ones() -> None:
+    def reply(body: dict[str, Any], number: int) -> Reply:
+        return completion("yes") if body["max_tokens"] == 1 else problem(500, "boom")
+
+    with FakeServer(reply) as fake:
+        groups = engine_of(fake, concurrency=1).generate([ask(f"{n}") for n in range(50)], Sampling())
+        with pytest.raises(SemacdrError, match="does not answer any more"):
+            list(groups)
+    assert len(fake.asked) == 32 * (1 + RETRIES + 1) + 1 + RETRIES
+
+
+def test_a_key_that_is_refused_while_the_server_is_looked_at_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    def reply(body: dict[str, Any], number: int) -> Reply:
+        return problem(401, "expired") if body["max_tokens"] == 1 else problem(500, "boom")
+
+    with FakeServer(reply) as fake, pytest.raises(SemacdrError, match="does not accept the key"):
+        answers_of(engine_of(fake, concurrency=1), [ask("a")], Sampling())
 
 
 def test_as_many_requests_are_under_way_as_allowed() -> None:
@@ -145,7 +253,7 @@ def test_as_many_requests_are_under_way_as_allowed() -> None:
         return completion("x")
 
     with FakeServer(reply) as fake:
-        answers = answers_of(engine_of(fake, concurrency=3, timeout_s=60), [ask(f"{n}") for n in range(21)], Sampling())
+        answers = answers_of(engine_of(fake, concurrency=3, silence_s=60), [ask(f"{n}") for n in range(21)], Sampling())
     assert fake.most_at_once == 3
     assert {answer.finish for answer in answers} == {"stop"}
 

@@ -68,6 +68,6 @@ def _live_engine(name: str, model: str | None, batch_size: int | None, options: 
         from semacdr.profiling.engines.openai import OpenAIEngine
         from semacdr.profiling.engines.server import Server
 
-        # One answer is waited for as long as any would be.
+        # The guard ends the process at as much silence: each request must come to something before.
         return OpenAIEngine(model, Server(options.base_url, options.stall_s), options.concurrency)
     raise InputError(f"unknown engine {name!r}", fix=nearest(name, ENGINES))

@@ -14,17 +14,19 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from semacdr.errors import InputError, SemacdrError, nearest
-from semacdr.profiling.engines.base import Answer, ModelIdentity, Request, Sampling, answer_key
+from semacdr.profiling.engines.base import Answer, Message, ModelIdentity, Request, Sampling, answer_key
 from semacdr.profiling.engines.chat import ended_answer, rules_for
 from semacdr.profiling.engines.server import GaveUpError, RequestRefusedError, Server
 from semacdr.profiling.words import spellings
 
 CHUNK = 4096
 _BANNED_SENT = 64  # a vLLM server takes 128 token sequences, and each spelling may be two
+_GIVEN_UP_IN_A_ROW = 32  # requests that may fail with none answered in between, before it is the server's fault
 _TOO_LONG = ("maximum context length", "context_length_exceeded", "max_model_len", "maximum model length")
 
 
@@ -80,25 +82,35 @@ class OpenAIEngine:
         todo = iter(enumerate(requests))
         lock, gone = threading.Lock(), threading.Event()
         finished: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
-        answered = 0
+        answered = given_up = 0
+
+        def outcome_of(request: Request, before: int) -> Answer | Exception:
+            nonlocal answered, given_up
+            try:
+                answer = self._ask(request, sampling, gone)
+            except GaveUpError as error:
+                with lock:
+                    given_up += 1
+                # It is this request's fault if others were answered meanwhile and the server is still there, or if one
+                # like it is answered now; but the server's if that happens to many in a row.
+                if answered > before:
+                    blamed = self.server.answers("/models", None)
+                else:
+                    blamed = given_up <= _GIVEN_UP_IN_A_ROW and self._answers_one_like(request, sampling)
+                return Answer(str(error), "failed") if blamed else self._lost(error)
+            with lock:
+                answered, given_up = answered + 1, 0
+            return answer
 
         def work() -> None:
-            nonlocal answered
             while not gone.is_set():
                 with lock:
                     place, request = next(todo, (-1, None))
                     before = answered
                 if request is None:
                     return
-                outcome: Answer | Exception
                 try:
-                    outcome = self._ask(request, sampling, gone)
-                    with lock:
-                        answered += 1
-                except GaveUpError as error:
-                    # Where others were answered meanwhile and the server is still there, the fault is this request's.
-                    blamed = answered > before and self._is_there()
-                    outcome = Answer(str(error), "failed") if blamed else self._lost(error)
+                    outcome = outcome_of(request, before)
                 except Exception as error:
                     outcome = error
                 if isinstance(outcome, Exception):  # it ends the run: nothing more is asked from here on
@@ -124,15 +136,10 @@ class OpenAIEngine:
         finally:
             gone.set()
 
-    def _is_there(self) -> bool:
-        """Whether the server still says what it serves."""
-        try:
-            self.server.get("/models")
-        except RequestRefusedError:
-            return True
-        except GaveUpError:
-            return False
-        return True
+    def _answers_one_like(self, request: Request, sampling: Sampling) -> bool:
+        """Whether the server answers a small request that asks for the same form."""
+        small = replace(request, messages=(Message("user", "Say yes."),))
+        return self.server.answers("/chat/completions", self._body(small, replace(sampling, max_new_tokens=1)))
 
     def _ask(self, request: Request, sampling: Sampling, gone: threading.Event) -> Answer:
         try:
@@ -185,7 +192,7 @@ class OpenAIEngine:
         return SemacdrError(
             f"the server does not answer any more ({error})",
             where=self.server.url,
-            fix="what was finished is kept: the same command goes on from there",
+            fix="what was finished is kept: the same command goes on from there; --stall-s gives it more time",
         )
 
 
