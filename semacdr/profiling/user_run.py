@@ -24,7 +24,7 @@ from semacdr.profiling.cost import PlanCost, total_cost
 from semacdr.profiling.engines.base import Engine, Request
 from semacdr.profiling.items import ItemProfiler, Planned, ViewCounts
 from semacdr.profiling.prompts import Prompt
-from semacdr.profiling.run import LOW_SHARE, record_of, summed_counts
+from semacdr.profiling.run import LOW_SHARE, RunOptions, record_of, summed_counts
 from semacdr.profiling.store import AnswerStore, ProfileRow
 from semacdr.profiling.users import CLUSTER_VIEW, OVERALL_VIEW, Histories, History, UserPrompts, users_of
 from semacdr.progress import Progress, duration, say
@@ -119,31 +119,36 @@ def profile_users(
     engine: Engine,
     store: AnswerStore,
     prompts: UserPrompts,
-    limit: int | None = None,
-    attempts: int = 3,
-    dry_run: bool = False,
+    options: RunOptions,
 ) -> dict[str, Any]:
     """Profiles the users of a data set and returns the plan, then the counts, summed and by view.
+
+    Args:
+        histories: the users.
+        engine: answers what the store does not have.
+        store: keeps answers and profiles.
+        prompts: of the clusters and of the overall profile.
+        options: as for items; ``limit`` counts users, and there is no ``kind`` of user.
 
     Raises:
         SemacdrError: the engine cannot run, or the store cannot be written. What was finished is kept.
     """
-    profiler = ItemProfiler(engine, store, users_of(histories.name), attempts)
-    plan = plan_users(profiler, histories, prompts, limit)
+    profiler = ItemProfiler(engine, store, users_of(histories.name), options.attempts, options.retry_failed)
+    plan = plan_users(profiler, histories, prompts, options.limit)
     identity = engine.identity
     summary = {
         "dataset": histories.name,
         "engine": engine.name,
         "model": identity.model,
         "revision": identity.revision,
-        "dry_run": dry_run,
+        "dry_run": options.dry_run,
         "plan": plan,
     }
-    if dry_run:
+    if options.dry_run:
         return summary
     say(plan_lines(plan))
     views: dict[str, dict[str, Any]] = {}
-    for prompt, counts in _run(profiler, histories, prompts, limit, plan):
+    for prompt, counts in _run(profiler, histories, prompts, options.limit, plan):
         views[prompt.view] = {"prompt": prompt.label, **asdict(counts), "valid_share": round(counts.valid_share, 4)}
         if counts.planned and counts.valid_share < LOW_SHARE:
             say(f"{prompt.view}: only {counts.valid_share:.0%} are valid; see: semacdr profile status")

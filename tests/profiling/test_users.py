@@ -21,7 +21,7 @@ from semacdr.files import fingerprint, write_json
 from semacdr.profiling import users as users_module
 from semacdr.profiling.distributed import DistributedEngine
 from semacdr.profiling.engines.base import Answer
-from semacdr.profiling.run import export_profiles
+from semacdr.profiling.run import RunOptions, export_profiles
 from semacdr.profiling.store import AnswerStore
 from semacdr.profiling.user_run import export_users, profile_users
 from semacdr.profiling.users import Histories, UserPrompts, item_line, users_of
@@ -74,7 +74,7 @@ def histories(dataset: Dataset, titles: int = 15) -> Histories:
 
 
 def run(dataset: Dataset, store: AnswerStore, engine: FakeEngine, **options: Any) -> dict[str, Any]:
-    return profile_users(histories(dataset), engine, store, UserPrompts.load(), **options)
+    return profile_users(histories(dataset), engine, store, UserPrompts.load(), RunOptions(**options))
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_new_user_and_edited_template(dataset: Dataset, tmp_path: Path) -> None:
         file = tmp_path / "v1.j2"
         file.write_text(text.rstrip() + " Be brief.\n")
         edited = UserPrompts.load([file])
-        views = profile_users(histories(more), engine, store, edited)["views"]
+        views = profile_users(histories(more), engine, store, edited, RunOptions())["views"]
         assert (views["user_cluster"]["generated"], views["user_overall"]["generated"]) == (0, 4)
 
 
@@ -212,10 +212,10 @@ def test_items_and_users_of_the_same_id_stay_apart(dataset: Dataset, tmp_path: P
 
 def test_workers_give_what_one_engine_gives(dataset: Dataset, tmp_path: Path) -> None:
     with AnswerStore(None) as alone, AnswerStore(None) as spread:
-        expected = profile_users(histories(dataset), SteadyEngine(), alone, UserPrompts.load())
+        expected = profile_users(histories(dataset), SteadyEngine(), alone, UserPrompts.load(), RunOptions())
         pool = InProcessPool([SteadyEngine, SteadyEngine])
         engine = DistributedEngine(SteadyEngine(), pool, tmp_path / "shards")
-        summary = profile_users(histories(dataset), engine, spread, UserPrompts.load())
+        summary = profile_users(histories(dataset), engine, spread, UserPrompts.load(), RunOptions())
         assert (summary["generated"], summary["valid"]) == (expected["generated"], expected["valid"]) == (8, 9)
         assert spread.digest() == alone.digest()
 
@@ -240,6 +240,32 @@ def test_killed_run_ends_as_an_unbroken_one(dataset: Dataset, tmp_path: Path, de
         assert store.valid_texts(users_of("wares"), "user_overall", everyone) == profiles
         assert resumed["generated"] == expected["generated"] - had
     assert len(profiles) == 3
+
+
+def test_what_the_engine_gave_up_on_is_asked_again_on_request(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class NoKites(FakeEngine):
+        def batch(self, requests, sampling):
+            answers = super().batch(requests, sampling)
+            down = ["Kite" in request.messages[-1].content for request in requests]
+            return [Answer("HTTP 503", "failed") if no else answer for no, answer in zip(down, answers)]
+
+    engines = iter([NoKites(bad=0), FakeEngine(bad=0), FakeEngine(bad=0), FakeEngine(bad=0)])
+    monkeypatch.setattr("semacdr.profiling.engines.make_engine", lambda *_, **__: next(engines))
+    monkeypatch.setattr("semacdr.profiling.clusters.Clusters.of", lambda *_: np.array([*CLUSTERS.values()]))
+    build_table(dataset, FakeEncoder(), tmp_path / "items")
+    command = ["profile", "users", "--dataset", str(dataset.path), "--embeddings", str(tmp_path / "items"), "--json"]
+    command += ["--store", str(tmp_path / "s.sqlite"), "--attempts", "1"]
+    found = []
+    for more in ([], [], ["--dry-run", "--retry-failed"], ["--retry-failed"]):
+        assert main([*command, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["views"]["user_cluster"]["invalid_kinds"] == {"failed": 2}
+    assert (found[1]["generated"], found[1]["views"]["user_cluster"]["invalid"]) == (0, 2)
+    # the two groups of kites, and the two users whose overall question they are part of
+    assert found[2]["plan"]["to_generate"] == found[3]["generated"] == 4
+    assert found[3]["views"]["user_cluster"]["invalid"] == 0
 
 
 def test_command_export_and_table_of_users(

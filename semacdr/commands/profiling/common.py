@@ -66,6 +66,14 @@ def engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def attempt_arguments(parser: argparse.ArgumentParser) -> None:
+    """How often the engine is asked, within one run and from run to run."""
+    parser.add_argument("--attempts", type=positive, default=3, metavar="N", help="tries per question (default 3)")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="ask again what the engine gave up on in an earlier run"
+    )
+
+
 def engine_recipes(args: argparse.Namespace) -> list[Callable[[], Engine]]:
     """Make the engine that the arguments name, one for each server; they can be sent to other processes."""
     from semacdr.profiling.engines import EngineOptions, make_engine

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.commands.nested import Actions, print_json
-from semacdr.commands.profiling.common import engine_arguments, engine_recipes, positive, prompt_arguments
+from semacdr.commands.profiling.common import (
+    attempt_arguments,
+    engine_arguments,
+    engine_recipes,
+    positive,
+    prompt_arguments,
+)
 from semacdr.commands.profiling.scale import scale_arguments, scaled_engine
 from semacdr.errors import InputError
 from semacdr.progress import duration, say
@@ -20,10 +26,7 @@ def add(action: Actions) -> None:
     engine_arguments(items)
     items.add_argument("--store", type=Path, metavar="FILE", help="where answers are kept; needed unless --no-cache")
     items.add_argument("--limit", type=positive, metavar="N", help="only the first N items of the catalogue")
-    items.add_argument("--attempts", type=positive, default=3, metavar="N", help="tries per item (default 3)")
-    items.add_argument(
-        "--retry-failed", action="store_true", help="ask again what the engine gave up on in an earlier run"
-    )
+    attempt_arguments(items)
     items.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     items.add_argument("--no-cache", action="store_true", help="keep nothing and reuse nothing: generate live")
     items.add_argument("--compare", metavar="RECORD", help="say how many answers equal those of a record")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from semacdr.commands.nested import Actions, print_json
-from semacdr.commands.profiling.common import engine_arguments, engine_recipes, positive
+from semacdr.commands.profiling.common import attempt_arguments, engine_arguments, engine_recipes, positive
 from semacdr.commands.profiling.items import view_line
 from semacdr.commands.profiling.scale import scale_arguments, scaled_engine
 from semacdr.progress import duration, say
@@ -30,7 +30,7 @@ def add(action: Actions) -> None:
     users.add_argument(
         "--titles", type=positive, metavar="N", help="the latest of a cluster that are told (default 15)"
     )
-    users.add_argument("--attempts", type=positive, default=3, metavar="N", help="tries per question (default 3)")
+    attempt_arguments(users)
     scale_arguments(users)
     users.add_argument("--dry-run", action="store_true", help="print the cost and stop")
     users.add_argument(
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.embedding.table import EmbeddingTable
     from semacdr.files import fingerprint
     from semacdr.profiling.clusters import CLUSTERS, fit_clusters, keep_clusters, kept_clusters
+    from semacdr.profiling.run import RunOptions
     from semacdr.profiling.store import AnswerStore
     from semacdr.profiling.user_run import plan_lines, profile_users
     from semacdr.profiling.users import TITLES, Histories, UserPrompts
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> None:
             if not args.dry_run and not kept.is_file():
                 keep_clusters(kept, clusters)
                 say(f"{len(clusters.centres)} clusters of items -> {kept}")
-            summary = profile_users(histories, engine, store, prompts, args.limit, args.attempts, args.dry_run)
+            options = RunOptions(args.limit, args.attempts, dry_run=args.dry_run, retry_failed=args.retry_failed)
+            summary = profile_users(histories, engine, store, prompts, options)
     if args.json:
         print_json(summary)
         return
