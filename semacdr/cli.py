@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -78,6 +79,16 @@ def _run(argv: Sequence[str]) -> int:
     return int(module.run(args) or 0)
 
 
+def _failure(error: Exception) -> SemacdrError:
+    """What the system or the scratch database refused, as one message."""
+    where, what = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return SemacdrError(
+        " ".join(str(what or error or type(error).__name__).split()),
+        where=None if where is None else str(where),
+        fix="what was finished is kept: when that is mended, the same command goes on",
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 2 wrong use or bad input, 1 anything else."""
     try:
@@ -98,6 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, a pager say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, sqlite3.OperationalError) as error:  # a full disk, a folder that is gone or must not be written to
+        failure = _failure(error)
+        print(f"semacdr: {failure}", file=sys.stderr)
+        return failure.exit_code
 
 
 if __name__ == "__main__":

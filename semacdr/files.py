@@ -66,8 +66,32 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # the reader knows the file by its own name
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raises an :class:`InputError` where no file can be written at ``path``: what can be known before the work is."""
+    if os.path.isdir(path):
+        raise InputError("a folder, where a file is to be written", where=str(path))
+    above = next(folder for folder in path.absolute().parents if os.path.exists(folder))
+    if not os.path.isdir(above):
+        raise InputError(f"no file can be written here: {above} is no folder", where=str(path))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"no file can be written here: {above} must not be written to", where=str(path))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomic(path, write)
 
 
 def write_text(path: Path, text: str) -> None:

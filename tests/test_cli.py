@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +90,28 @@ def test_a_missing_module_of_ours_is_not_taken_for_an_extra(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "semacdr.commands.doctor", None)
     with pytest.raises(ModuleNotFoundError):
         main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out.parquet"), "out.parquet: No space left on device"),
+        (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), "runs/x: Permission denied"),
+        (OSError("Couldn't read\n the file"), "Couldn't read the file"),
+        (sqlite3.OperationalError("database or disk is full"), "database or disk is full"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message_and_exit_code_1(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("semacdr.commands.doctor.run", refused)
+    assert main(["doctor"]) == 1
+    fix = "  fix: what was finished is kept: when that is mended, the same command goes on"
+    assert capsys.readouterr().err == f"semacdr: {said}\n{fix}\n"
 
 
 def test_settings_may_stand_among_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from semacdr.files import staged_folder, write_atomic, write_text
+from semacdr.errors import InputError
+from semacdr.files import check_writable, staged_folder, write_atomic, write_text
 
 DIES_WRITING = """
 import os, signal, sys
@@ -69,3 +71,32 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         fail(folder / "a")
     assert (tmp_path / "f" / "a").read_text() == "old"
     assert names(tmp_path) == ["a", "f"]
+
+
+def test_a_full_disk_is_told_of_the_file_and_not_of_its_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "a", "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_text(tmp_path / "a", "new")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_where_no_file_can_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new" / "folder" / "file")
+    check_writable(Path("relative"))
+    with pytest.raises(InputError, match="a folder, where a file"):
+        check_writable(tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path / 'file'} is no folder"):
+        check_writable(tmp_path / "file" / "below" / "it")
+    monkeypatch.setattr("os.access", lambda folder, _: folder != tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path} must not be written to"):
+        check_writable(tmp_path / "new" / "file")
+    assert names(tmp_path) == ["file"]

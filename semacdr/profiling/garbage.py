@@ -53,8 +53,8 @@ def collect(store: AnswerStore, *, dry_run: bool) -> dict[str, Any]:
             db.execute("DELETE FROM answers WHERE key IN (SELECT key FROM unused)")
         db.execute("DROP TABLE used")
         db.execute("DROP TABLE unused")
-    if not dry_run and (removed or parses):
-        store.compact()
+    if not dry_run:
+        store.compact()  # also of an earlier time, when another process was in the way
     return {
         "dry_run": dry_run,
         "answers": sum(group["answers"] for group in removed),

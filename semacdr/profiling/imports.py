@@ -23,7 +23,7 @@ from semacdr.data.readers.table import EVENT_NAMES
 from semacdr.data.readers.text import stream_lines
 from semacdr.data.schema import DOMAIN, ITEM_ID
 from semacdr.errors import InputError, nearest
-from semacdr.files import file_sha256, fingerprint
+from semacdr.files import check_writable, file_sha256, fingerprint
 from semacdr.profiling.answer_forms import FORMS_VERSION, Form, as_answer, find_json, form_of, text_of
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.prompts import Prompt, Vocabulary
@@ -100,6 +100,7 @@ def import_answers(
         InputError: no such file, fields that are not found, or too many bad rows; nothing is written then.
     """
     _check(options, vocabulary)
+    check_writable(store_path)
     with closing(StagedRows()) as staged:
         read = _stage(source, staged, options)
         _judge(items, staged, read, vocabulary, options)

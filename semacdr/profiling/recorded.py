@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.errors import InputError
-from semacdr.files import write_atomic
+from semacdr.files import write_bytes
 from semacdr.profiling.engines.base import Answer
 
 FORMAT = "semacdr-answers"
@@ -130,8 +130,4 @@ def write_record(path: Path, record: Record) -> None:
         )
     text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines).encode()
     content = gzip.compress(text, compresslevel=9, mtime=0) if path.suffix == ".gz" else text
-    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    write_bytes(path, content)

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from semacdr.errors import InputError, SemacdrError
-from semacdr.files import clear_halves, fingerprint, write_atomic
+from semacdr.files import clear_halves, fingerprint, write_bytes
 from semacdr.profiling.engines.base import Answer, Engine, Request, Sampling, answer_key
 from semacdr.progress import say
 
@@ -59,12 +59,8 @@ def write_shard(folder: Path, shard: Shard) -> Path:
     body = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines).encode()
     content = body + f'{{"sha256":"{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
     path = shard_path(folder, list(shard.answers))
-    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
+    write_bytes(path, content)
     return path
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def read_shard(path: Path) -> Shard:

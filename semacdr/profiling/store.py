@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.errors import InputError, SemacdrError
-from semacdr.files import fingerprint
+from semacdr.files import check_writable, fingerprint
 from semacdr.profiling.engines.base import Answer
 from semacdr.profiling.tables import APPLICATION_ID, SCHEMA_VERSION, upgrade
 from semacdr.profiling.validate import Parse
 
 _CHECKED_BYTES = 256 * 2**20  # a larger store is not read through at every start
+_PATIENCE_S = 60  # with other processes that write
 _LOOKUP = 500  # keys per query, below SQLite's limit on parameters
 
 IMPORT_ENGINE = "import:"
@@ -99,9 +100,10 @@ class AnswerStore:
         if path is not None and not create and not path.is_file():
             raise InputError("no such store", where=str(path), fix="semacdr profile items writes it")
         if path is not None:
+            check_writable(path)
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._guard():
-            self._db = sqlite3.connect(":memory:" if path is None else path, timeout=60, isolation_level=None)
+            self._db = sqlite3.connect(":memory:" if path is None else path, timeout=_PATIENCE_S, isolation_level=None)
             self._prepare()
 
     def _prepare(self) -> None:
@@ -134,6 +136,12 @@ class AnswerStore:
         except sqlite3.IntegrityError:  # a row that we must not write: a fault of ours, not of the file
             raise
         except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise SemacdrError(
+                    f"another process has held the store for {_PATIENCE_S} s",
+                    where=str(self.path),
+                    fix="what was finished is kept: when that process has ended, the same command goes on",
+                ) from None
             raise SemacdrError(f"the store cannot be used ({error})", where=str(self.path)) from None
         except sqlite3.DatabaseError as error:
             raise SemacdrError(
@@ -149,10 +157,12 @@ class AnswerStore:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # some errors, such as a full disk, end it themselves
+                    with contextlib.suppress(sqlite3.Error):  # what went wrong first is what is told
+                        self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -161,9 +171,10 @@ class AnswerStore:
             yield self._db
 
     def compact(self) -> None:
-        """Gives the room of what was removed back to the disk."""
+        """Gives the room of what was removed back to the disk, if there is any."""
         with self._guard():
-            self._db.execute("VACUUM")
+            if self._db.execute("PRAGMA freelist_count").fetchone()[0]:
+                self._db.execute("VACUUM")
 
     def close(self) -> None:
         """Closes the file."""

@@ -88,6 +88,11 @@ def test_limit_and_live_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["items", "--dataset", "{data}", "--store", "s", "--compare", "nothing"], "no record"),
         (["status", "--store", "nowhere"], "no such store"),
         (["show", "zzz", "--dataset", "{data}", "--store", "nowhere"], "no such store"),
+        (["items", "--dataset", "{data}", "--store", "data/items.parquet/s"], "items.parquet is no folder"),
+        (["items", "--dataset", "{data}", "--store", "data"], "a folder, where a file is to be written"),
+        (["export", "--dataset", "{data}", "--store", "s", "--out", "data"], "a folder, where a file is to be written"),
+        (["record", "--store", "s", "--out", "data/items.parquet/r"], "items.parquet is no folder"),
+        (["diff", "a", "b", "--dataset", "{data}", "--out", "data/items.parquet/d.html"], "items.parquet is no folder"),
         (["nonsense"], "items"),
     ],
 )

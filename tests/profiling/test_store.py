@@ -46,6 +46,61 @@ def test_failed_batch_leaves_nothing(tmp_path: Path) -> None:
         assert store.all_answers() == []
 
 
+def test_a_full_disk_is_told_as_such_and_what_is_kept_stays(tmp_path: Path) -> None:
+    fill(tmp_path / "s", 10)
+    with AnswerStore(tmp_path / "s") as store, store.transaction() as db:
+        most = db.execute("PRAGMA page_count").fetchone()[0] + 2
+    with AnswerStore(tmp_path / "s") as store:
+        store._db.execute(f"PRAGMA max_page_count={most}")
+        with pytest.raises(SemacdrError, match="database or disk is full"):  # and not that nothing can be rolled back
+            store.add_answers((f"x{n}", ORIGIN, Answer("text " * 200, "stop")) for n in range(400))
+        assert len(store.all_answers()) == 10
+        store._db.execute("PRAGMA max_page_count=100000")
+        store.add_answers([("y", ORIGIN, Answer("room again", "stop"))])
+        assert len(store.all_answers()) == 11
+
+
+def test_a_commit_that_fails_leaves_the_store_usable(tmp_path: Path) -> None:
+    class Refusing:
+        """A connection on which the first COMMIT fails, as on a disk that is full only then."""
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db, self.refused = db, False
+
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+            if sql == "COMMIT" and not self.refused:
+                self.refused = True
+                raise sqlite3.OperationalError("disk I/O error")
+            return self.db.execute(sql, *values)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.db, name)
+
+    with AnswerStore(tmp_path / "s") as store:
+        store._db = Refusing(store._db)  # type: ignore[assignment]
+        with pytest.raises(SemacdrError, match="disk I/O error"):
+            store.add_answers([("a", ORIGIN, Answer("lost", "stop"))])
+        store.add_answers([("b", ORIGIN, Answer("kept", "stop"))])
+        assert [key for key, _ in store.all_answers()] == ["b"]
+
+
+def test_a_store_that_another_process_holds_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "s", 400)
+    monkeypatch.setattr("semacdr.profiling.store._PATIENCE_S", 0.05)
+    other = sqlite3.connect(tmp_path / "s", isolation_level=None)
+    with AnswerStore(tmp_path / "s") as store:
+        with store.transaction() as db:
+            db.execute("DELETE FROM answers")  # leaves room to give back
+        other.execute("BEGIN IMMEDIATE")
+        for act in (lambda: store.add_answers([("y", ORIGIN, Answer("t", "stop"))]), store.compact):
+            with pytest.raises(SemacdrError, match="another process has held the store") as caught:
+                act()
+            assert "the same command goes on" in str(caught.value)
+        other.execute("ROLLBACK")
+        store.add_answers([("y", ORIGIN, Answer("t", "stop"))])
+    other.close()
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "s")
     with sqlite3.connect(tmp_path / "s") as db:

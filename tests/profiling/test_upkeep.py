@@ -123,6 +123,20 @@ def test_gc_takes_what_no_profile_uses_and_nothing_else(tmp_path: Path, old_stor
         assert len(store.valid_profiles("invented")) == 44
 
 
+def test_gc_that_was_held_up_gives_the_room_back_the_next_time(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", copies=20)
+    with AnswerStore(tmp_path / "s") as store:
+        run(tmp_path / "data", store, FakeEngine(bad=0))
+        run(tmp_path / "data", store, FakeEngine(bad=0, model="newer"))
+        size = store._db.execute("PRAGMA page_count").fetchone()[0]
+        compact, store.compact = store.compact, lambda: None  # type: ignore[method-assign]
+        assert collect(store, dry_run=False)["answers"] == 440
+        assert store._db.execute("PRAGMA page_count").fetchone()[0] == size
+        store.compact = compact  # type: ignore[method-assign]
+        assert collect(store, dry_run=False)["answers"] == 0
+        assert store._db.execute("PRAGMA page_count").fetchone()[0] < size
+
+
 def test_gc_removes_parses_of_older_parsers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path / "data")
     with AnswerStore(None) as store:

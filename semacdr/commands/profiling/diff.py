@@ -36,13 +36,15 @@ def add(action: Actions) -> None:
 def run(args: argparse.Namespace) -> None:
     """Does it."""
     from semacdr.data.item_rows import ItemRows
-    from semacdr.files import write_text
+    from semacdr.files import check_writable, write_text
     from semacdr.profiling.diff import Question, compare
     from semacdr.profiling.diff_page import page
     from semacdr.profiling.prompts import Vocabulary
 
     if args.out is None and not args.json:
         raise InputError("nothing to write", fix="--out diff.html, or --json")
+    if args.out is not None:
+        check_writable(args.out)
     vocabulary = Vocabulary.load(args.vocabulary)
     vocabulary.check_kind(args.kind)
     question = Question(ItemRows(args.dataset), vocabulary, args.kind, args.limit)

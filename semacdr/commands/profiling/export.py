@@ -23,10 +23,12 @@ def add(action: Actions) -> None:
 def run(args: argparse.Namespace) -> None:
     """Does it."""
     from semacdr.data.dataset import Dataset
+    from semacdr.files import check_writable
     from semacdr.profiling.run import export_profiles
     from semacdr.profiling.store import AnswerStore
     from semacdr.profiling.user_run import export_users
 
+    check_writable(args.out)
     dataset = Dataset.load(args.dataset)
     with AnswerStore(args.store, create=False) as store:
         counts = (export_users if args.users else export_profiles)(dataset, store, args.out)

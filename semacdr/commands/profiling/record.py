@@ -20,9 +20,11 @@ def add(action: Actions) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Does it."""
+    from semacdr.files import check_writable
     from semacdr.profiling.recorded import Record, read_record, write_record
     from semacdr.profiling.store import AnswerStore
 
+    check_writable(args.out)
     notes = key_values(args.note, "--note", "licence=Apache-2.0")
     with AnswerStore(args.store, create=False) as store:
         prompts = sorted({row["prompt"] for row in store.answer_counts()})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from semacdr.commands.profiling.common import positive
 from semacdr.errors import InputError
+from semacdr.files import check_writable
 
 if TYPE_CHECKING:
     from semacdr.profiling.engines.base import Engine
@@ -91,4 +92,6 @@ def _shard_folder(args: argparse.Namespace, servers: int) -> Path | None:
         if args.store is None:
             raise InputError("workers hand their answers over in files", fix="--shards DIR, or --store FILE")
         shards = args.store.with_name(f"{args.store.name}.shards")
+    if args.distributed and shards is not None:
+        check_writable(shards / "a shard")
     return shards
