@@ -19,6 +19,7 @@ KINDS = (
     "title_word",  # a word of the title in a domain-agnostic text
     "copied_example",  # a long run of words from an example of the prompt
     "near_example",  # most of what it says is what an example says, in another order
+    "off_task",  # repeats its instructions, holds signs of JSON, or speaks as an assistant does
 )
 ENGINE_KINDS = ("refused", FAILED)
 """What the engine did; nothing that the model could do better when told."""

@@ -138,13 +138,15 @@ class Prompt:
 
     @property
     def checks_fingerprint(self) -> str:
-        """Hash of what an answer is checked against: schema, limits, forbidden kinds, its text and language."""
+        """Hash of what an answer is checked against: schema, limits, forbidden kinds, text, language, repairs."""
         front = self.front
         checks: list[Any] = [front.json_schema, front.min_words, front.max_words, list(front.forbid)]
         if front.text != DESCRIPTION:
             checks.append({"text": front.text})
         if front.language != "en":
             checks.append({"language": front.language})
+        if front.repair:
+            checks.append({"repair": front.repair})
         return fingerprint(checks)
 
     @cached_property

@@ -17,13 +17,26 @@ from semacdr.profiling.language import is_other_language
 from semacdr.profiling.prompts import Forbidden, Prompt
 from semacdr.profiling.words import content_words, forms, words
 
-PARSER_VERSION = 2
+PARSER_VERSION = 3
 """Goes up with any change below; answers that are kept are then parsed again, without a call to a model."""
 
 _PHRASE = 5  # words; a phrase of this length that comes twice is a loop
 _COPIED = 8  # words in a row that an example has too
+_ECHOED = 5  # words in a row that the instructions have too
 _NEAR_WORDS, _NEAR_SHARE = 6, 0.7  # so many content words, and so many of them those of one example
 _UNSPACED = ("zh", "ja", "th")  # languages that put no spaces between words
+_ASSISTANT = (  # how chat models speak when they do something else than they were asked to, as ``words`` splits it
+    "as an ai",
+    "language model",
+    "i am sorry",
+    "i m sorry",
+    "i cannot",
+    "i can t",
+    "i can only",
+    "i ve been asked",
+    "i have been asked",
+)
+_MARKUP = frozenset("{}`")  # of the form of an answer, not of a text
 _CLOSERS = tuple(".!?…。！？\"'”’»)")
 
 
@@ -65,7 +78,12 @@ def check(fields: Mapping[str, Any], answer: str, prompt: Prompt, forbidden: For
     if _cut_off(fields, prompt.front.json_schema):
         return Parse("unfinished", text)
     used = words(text)
-    return Parse(contract_fault(text, used, prompt, forbidden) or copy_fault(used, text, prompt) or VALID, text)
+    kind = (
+        contract_fault(text, used, prompt, forbidden)
+        or task_fault(text, used, prompt)
+        or copy_fault(used, text, prompt)
+    )
+    return Parse(kind or VALID, text)
 
 
 def contract_fault(text: str, used: Sequence[str], prompt: Prompt, forbidden: Forbidden) -> str | None:
@@ -87,6 +105,15 @@ def contract_fault(text: str, used: Sequence[str], prompt: Prompt, forbidden: Fo
         if not {form for word in listed for form in forms(word)}.isdisjoint(used):
             return kind
     return None
+
+
+def task_fault(text: str, used: Sequence[str], prompt: Prompt) -> str | None:
+    """Whether a text is about its task: its form, words of the instructions, or what an assistant says of itself."""
+    instructions = (prompt.front.system, *prompt.front.repair.values())
+    if not _MARKUP.isdisjoint(text) or any(_runs(used, _ECHOED) & _runs(words(said), _ECHOED) for said in instructions):
+        return "off_task"
+    spoken = f" {' '.join(used)} "
+    return "off_task" if any(f" {phrase} " in spoken for phrase in _ASSISTANT) else None
 
 
 def copy_fault(used: Sequence[str], text: str, prompt: Prompt) -> str | None:

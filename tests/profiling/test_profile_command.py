@@ -135,7 +135,7 @@ def test_show_finds_the_prompt_of_every_view(
     # the second attempt was told what was wrong with the first, and is shown so
     assert failed["prompt_unchanged"]
     assert failed["attempt"] == 1
-    assert "A first answer could not be used" in failed["messages"][-1]["content"]
+    assert "Answer with the JSON alone, in plain English" in failed["messages"][-1]["content"]
     write_dataset(tmp_path / "data", 1, lambda rows: [row.update(title=f"New {row['title']}") for row in rows[:8]])
     assert main(["profile", "show", "t1c0", *data, *store]) == 0
     assert "asked about another text" in capsys.readouterr().out

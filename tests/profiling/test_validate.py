@@ -78,6 +78,13 @@ EXAMPLE = (
             {"description": "Clumsy heroes, quick dialogue: a comedy of errors, nineties, bright, mix-ups."},
             "near_example",
         ),
+        # answers that small models gave in place of a description
+        ({"description": "Two short sentences are enough. It is a film about the sea."}, "off_task"),
+        ({"description": "The field says what kind of film this is in the words of sailors."}, "off_task"),
+        ({"description": "I'm sorry, but a film like this is not one that can be told."}, "off_task"),
+        ({"description": "A film about the sea.} Please give the film two bullet points."}, "off_task"),
+        ({"description": "As an AI language model there is no film to tell of here."}, "off_task"),
+        ({"description": "A sailor says he is sorry, and the film leaves him at sea."}, VALID),
         # what a good answer about a like film shares with the example
         ({"description": "A nineties comedy with quick dialogue about two sisters who inherit a hotel."}, VALID),
         (
