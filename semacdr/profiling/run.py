@@ -6,18 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from semacdr.data.dataset import Dataset
 from semacdr.data.item_rows import BLOCK_ROWS, ItemRows
 from semacdr.data.item_text import item_fields
-from semacdr.data.schema import DOMAIN, ITEM_ID
+from semacdr.data.schema import DOMAIN
 from semacdr.errors import InputError
-from semacdr.files import write_atomic
 from semacdr.profiling.cost import PlanCost, total_cost
 from semacdr.profiling.engines.base import Engine, ModelIdentity
 from semacdr.profiling.items import ItemProfiler, ViewCounts, plan_items, source_of
@@ -147,45 +142,6 @@ def compare_with_record(store: AnswerStore, record: Record) -> dict[str, int]:
     """
     both = [(answer, record.answers[key]) for key, answer in store.all_answers() if key in record.answers]
     return {"compared": len(both), "equal": sum(mine.text == other.text for mine, other in both)}
-
-
-def export_profiles(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str, int]:
-    """Writes the valid profiles of a data set's items as parquet (item_id, view, text), in catalogue order.
-
-    Profiles that were asked about other texts than the items have here are left out: the items changed since, or the
-    store also serves another data set of this name.
-
-    Returns:
-        view -> number of profiles.
-
-    Raises:
-        InputError: the store has no valid profile of this data set.
-    """
-    frame = pd.DataFrame(store.valid_profiles(dataset.name), columns=["item_id", "view", "text"])
-    stale = stale_profiles(ItemRows(dataset.path), store)
-    fresh = np.array([pair not in stale for pair in zip(frame["item_id"], frame["view"])], bool)
-    frame = frame[frame["item_id"].isin(dataset.item_index) & fresh]
-    if stale:
-        say(f"{len(stale)} profiles were written about other texts of these items; semacdr profile items renews them")
-    if frame.empty:
-        raise InputError(
-            f"no valid profile of data set {dataset.name!r}", where=str(store.path), fix="semacdr profile items first"
-        )
-    place = frame["item_id"].map(dataset.item_index)
-    views = frame["view"].drop_duplicates().tolist()
-    order = frame.assign(view_place=frame["view"].map(views.index), place=place).sort_values(["view_place", "place"])
-    ordered = frame.loc[order.index].reset_index(drop=True)
-    write_atomic(out, lambda temporary: ordered.to_parquet(temporary, index=False))
-    return {view: int((ordered["view"] == view).sum()) for view in views}
-
-
-def stale_profiles(items: ItemRows, store: AnswerStore) -> set[tuple[str, str]]:
-    """(item id, view) of the profiles of a data set that were asked about another text than the item has now."""
-    kept = store.profile_sources(items.name)
-    if not kept:
-        return set()
-    now = {str(row[ITEM_ID]): source_of(item_fields(row)) for rows in items.blocks() for row in rows}
-    return {(item_id, view) for item_id, view, source in kept if now.get(item_id, source) != source}
 
 
 def show_item(

@@ -248,11 +248,16 @@ class AnswerStore:
         with self._guard():
             return [RunRecord(*row) for row in self._db.execute("SELECT * FROM runs ORDER BY rowid")]
 
-    def profile_sources(self, dataset: str) -> list[tuple[str, str, str]]:
-        """(item id, view, source) of the profiles of a data set of which the source is known."""
-        sql = "SELECT item_id, view, source FROM profiles WHERE dataset = ? AND source != ''"
+    def sources(self, dataset: str, view: str, ids: Sequence[str]) -> dict[str, str]:
+        """What the profiles of one view among the given ids were asked about; empty where it is not known."""
+        sql = "SELECT item_id, source FROM profiles WHERE dataset = ? AND view = ? AND item_id IN ({})"
+        return dict(self._lookup(sql, ids, (dataset, view)))
+
+    def valid_views(self, dataset: str) -> list[str]:
+        """The views in which a data set has a valid profile."""
+        sql = "SELECT DISTINCT view FROM profiles WHERE dataset = ? AND kind = 'valid' ORDER BY view DESC"
         with self._guard():
-            return self._db.execute(sql, (dataset,)).fetchall()
+            return [view for (view,) in self._db.execute(sql, (dataset,))]
 
     def profile_rows(self, dataset: str, view: str, item_ids: Sequence[str]) -> dict[str, ProfileRow]:
         """What some items of a data set have now in one view."""

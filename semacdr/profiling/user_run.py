@@ -12,21 +12,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from semacdr.data.dataset import Dataset
-from semacdr.errors import InputError
-from semacdr.files import write_atomic
 from semacdr.profiling.cost import PlanCost, total_cost
 from semacdr.profiling.engines.base import Engine, Request
 from semacdr.profiling.items import ItemProfiler, Planned, ViewCounts
 from semacdr.profiling.prompts import Prompt
 from semacdr.profiling.run import LOW_SHARE, RunOptions, record_of, summed_counts
 from semacdr.profiling.store import AnswerStore, ProfileRow
-from semacdr.profiling.users import CLUSTER_VIEW, OVERALL_VIEW, Histories, History, UserPrompts, users_of
+from semacdr.profiling.users import CLUSTER_VIEW, Histories, History, UserPrompts, users_of
 from semacdr.progress import Progress, duration, say
 
 NO_SUMMARY = "no_summary"  # none of the user's clusters has a valid summary, so there is nothing to sum up
@@ -203,25 +197,3 @@ def _timed(counts: ViewCounts) -> Iterator[None]:
     yield
     counts.seconds = round(counts.seconds + time.monotonic() - started, 3)
     counts.cpu_seconds = round(counts.cpu_seconds + time.process_time() - cpu_started, 3)
-
-
-def export_users(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str, int]:
-    """Writes the valid overall profiles of a data set's users as parquet (user_id, view, text), in their order.
-
-    Returns:
-        view -> number of profiles.
-
-    Raises:
-        InputError: the store has no valid profile of a user of this data set.
-    """
-    texts = store.valid_texts(users_of(dataset.name), OVERALL_VIEW, [str(user) for user in dataset.user_ids])
-    if not texts:
-        raise InputError(
-            f"no valid profile of a user of data set {dataset.name!r}",
-            where=str(store.path),
-            fix="semacdr profile users first",
-        )
-    rows = [(user, OVERALL_VIEW, texts[user]) for user in map(str, dataset.user_ids) if user in texts]
-    frame = pd.DataFrame(rows, columns=["user_id", "view", "text"])
-    write_atomic(out, lambda temporary: frame.to_parquet(temporary, index=False))
-    return {OVERALL_VIEW: len(frame)}

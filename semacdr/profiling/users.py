@@ -21,6 +21,7 @@ from semacdr.data.known import KnownEvents
 from semacdr.data.schema import Int64Array
 from semacdr.data.splits import make_split
 from semacdr.errors import InputError
+from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Request
 from semacdr.profiling.items import Planned
 from semacdr.profiling.prompts import Forbidden, Prompt, load_prompts
@@ -45,10 +46,14 @@ def cluster_id(user_id: str, cluster: int) -> str:
 
 @dataclass(frozen=True)
 class History:
-    """One user: for each cluster of the known items, that with most events first, its latest titles, oldest first."""
+    """One user: for each cluster of the known items, that with most events first, its latest titles, oldest first.
+
+    ``source`` is a hash of the lines of all known items: whether a profile was asked about what is known now.
+    """
 
     user_id: str
     clusters: tuple[tuple[int, tuple[str, ...]], ...]
+    source: str
 
     @property
     def cluster_ids(self) -> list[str]:
@@ -61,14 +66,15 @@ class Histories:
 
     Args:
         dataset: the users and their events.
-        labels: (N+1,) cluster of each item, -1 where it has none.
+        labels: (N+1,) cluster of each item, -1 where it has none; without labels no user has any cluster.
         titles: how many of a cluster are told.
     """
 
-    def __init__(self, dataset: Dataset, labels: Int64Array, titles: int = TITLES) -> None:
+    def __init__(self, dataset: Dataset, labels: Int64Array | None = None, titles: int = TITLES) -> None:
         self.name = dataset.name
         self.user_ids = dataset.user_ids
-        self.labels, self.titles = labels, titles
+        self.labels = np.full(dataset.num_items + 1, -1, np.int64) if labels is None else labels
+        self.titles = titles
         self._events = KnownEvents(make_split(dataset), dataset.num_users)
         file = pq.ParquetFile(dataset.path / schema.ITEMS)
         columns = [name for name in schema.ITEM_TEXT_COLUMNS if name in file.schema_arrow.names]
@@ -91,7 +97,8 @@ class Histories:
             if self.labels[item] >= 0 and lines[item]:
                 groups.setdefault(int(self.labels[item]), []).append(lines[item])
         order = sorted(groups, key=lambda cluster: (-len(groups[cluster]), cluster))
-        return History(str(self.user_ids[user]), tuple((cluster, self._latest(groups[cluster])) for cluster in order))
+        told = tuple((cluster, self._latest(groups[cluster])) for cluster in order)
+        return History(str(self.user_ids[user]), told, fingerprint([lines[item] for item in events])[:16])
 
     def _latest(self, lines: list[str]) -> tuple[str, ...]:
         """The latest different lines, oldest first."""
@@ -151,5 +158,5 @@ class UserPrompts:
         for user in users:
             mine = [summaries[name] for name in user.cluster_ids if name in summaries]
             if mine:
-                planned.append(Planned(user.user_id, self.overall_request(mine), _NOTHING_FORBIDDEN))
+                planned.append(Planned(user.user_id, self.overall_request(mine), _NOTHING_FORBIDDEN, user.source))
         return planned

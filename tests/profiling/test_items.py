@@ -16,9 +16,10 @@ from semacdr.data.item_rows import ItemRows
 from semacdr.profiling import items as items_module
 from semacdr.profiling import validate
 from semacdr.profiling.engines.base import Answer, Message, ModelIdentity, Request, Sampling, answer_key
+from semacdr.profiling.export import export_profiles
 from semacdr.profiling.items import attempt_of
 from semacdr.profiling.prompts import Prompt, Vocabulary, load_prompts
-from semacdr.profiling.run import RunOptions, export_profiles, profile_items
+from semacdr.profiling.run import RunOptions, profile_items
 from semacdr.profiling.store import AnswerStore
 from semacdr.resources import prompts_folder
 from tests.profiling.small import FakeEngine, write_dataset
@@ -86,7 +87,8 @@ def test_every_item_gets_an_outcome_and_failures_are_retried(dataset: Dataset, t
         assert summary["generated"] == len(engine.asked)
         again = run(dataset, store, engine)
         assert (again["generated"], again["cached"], again["valid"]) == (0, 66, 66)
-        assert export_profiles(dataset, store, tmp_path / "p.parquet") == {"domain_specific": 33, "domain_agnostic": 33}
+        exported = export_profiles(ItemRows(dataset.path), store, tmp_path / "p.parquet")
+        assert exported == {"domain_specific": 33, "domain_agnostic": 33}
 
 
 def test_failure_stands_after_the_last_attempt(dataset: Dataset) -> None:

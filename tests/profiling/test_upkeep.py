@@ -15,9 +15,10 @@ from semacdr.cli import main
 from semacdr.data.item_rows import ItemRows
 from semacdr.errors import InputError
 from semacdr.profiling import tables
+from semacdr.profiling.export import export_profiles, fresh_profiles, item_subjects
 from semacdr.profiling.garbage import collect
 from semacdr.profiling.prompts import Prompt, Vocabulary, load_prompts
-from semacdr.profiling.run import RunOptions, export_profiles, profile_items, stale_profiles
+from semacdr.profiling.run import RunOptions, profile_items
 from semacdr.profiling.status import store_status
 from semacdr.profiling.store import AnswerStore
 from semacdr.resources import prompts_folder
@@ -55,11 +56,12 @@ def test_version_1_becomes_version_2_and_loses_nothing(tmp_path: Path) -> None:
     as_version_1(tmp_path / "s")
     with AnswerStore(tmp_path / "s") as store:
         assert (store.digest(), store.valid_profiles("invented"), store.status()) == before
-        assert store.runs() == store.profile_sources("invented") == []
+        assert store.runs() == []
+        assert known_sources(store, tmp_path / "data") == 0
         # what is not known of old profiles is no reason to leave them out
         assert export_profiles_count(tmp_path, store) == 22
         assert run(tmp_path / "data", store, FakeEngine(bad=0.5))["generated"] == 0
-        assert len(store.profile_sources("invented")) == 22
+        assert known_sources(store, tmp_path / "data") == 22
     with sqlite3.connect(tmp_path / "s") as db:
         assert db.execute("PRAGMA user_version").fetchone() == (tables.SCHEMA_VERSION,)
         made = db.execute("SELECT sql FROM sqlite_master WHERE name = 'runs'").fetchone()[0]
@@ -68,9 +70,19 @@ def test_version_1_becomes_version_2_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def export_profiles_count(tmp_path: Path, store: AnswerStore) -> int:
-    from semacdr.data.dataset import Dataset
+    return sum(export_profiles(ItemRows(tmp_path / "data"), store, tmp_path / "p.parquet").values())
 
-    return sum(export_profiles(Dataset.load(tmp_path / "data"), store, tmp_path / "p.parquet").values())
+
+def known_sources(store: AnswerStore, folder: Path) -> int:
+    ids = [item for block in item_subjects(ItemRows(folder)) for item, _ in block]
+    views = store.valid_views("invented")
+    return sum(source != "" for view in views for source in store.sources("invented", view, ids).values())
+
+
+def stale_profiles(folder: Path, store: AnswerStore) -> set[str]:
+    views, items = store.valid_views("invented"), ItemRows(folder)
+    blocks = [block for view in views for block in fresh_profiles(store, "invented", view, item_subjects(items))]
+    return {item for _, stale in blocks for item in stale}
 
 
 def test_two_processes_upgrade_one_store(tmp_path: Path) -> None:
@@ -158,18 +170,21 @@ def test_another_folder_of_the_same_name_is_noticed(tmp_path: Path, capsys: pyte
     with AnswerStore(tmp_path / "s") as store:
         run(one.path, store, engine)
         run(other.path, store, engine)
-        assert stale_profiles(ItemRows(other.path), store) == set()
-        assert {item for item, _ in stale_profiles(ItemRows(one.path), store)} == {"f0c0", "f1c0", "f2c0"}
-        counts = export_profiles(one, store, tmp_path / "p.parquet")
+        assert stale_profiles(other.path, store) == set()
+        assert stale_profiles(one.path, store) == {"f0c0", "f1c0", "f2c0"}
+        counts = export_profiles(ItemRows(one.path), store, tmp_path / "p.parquet")
         assert counts == {"domain_specific": 8, "domain_agnostic": 8}
         assert "6 profiles were written about other texts" in capsys.readouterr().err
         # the answers are all there: the first folder has its profiles back without a call
         assert run(one.path, store, engine)["generated"] == 0
-        assert export_profiles(one, store, tmp_path / "p.parquet") == {"domain_specific": 11, "domain_agnostic": 11}
+        assert export_profiles(ItemRows(one.path), store, tmp_path / "p.parquet") == {
+            "domain_specific": 11,
+            "domain_agnostic": 11,
+        }
         # items that are added change nothing about the others
         grown = write_dataset(tmp_path / "grown", 2)
         assert run(grown.path, store, engine)["generated"] == 22
-        assert stale_profiles(ItemRows(one.path), store) == set()
+        assert stale_profiles(one.path, store) == set()
 
 
 def test_writers_in_processes_of_their_own(tmp_path: Path) -> None:

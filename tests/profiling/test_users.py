@@ -15,15 +15,17 @@ import pytest
 
 from semacdr.cli import main
 from semacdr.data.dataset import Dataset
+from semacdr.data.item_rows import ItemRows
 from semacdr.embedding.build import build_table
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.files import fingerprint, write_json
 from semacdr.profiling import users as users_module
 from semacdr.profiling.distributed import DistributedEngine
 from semacdr.profiling.engines.base import Answer
-from semacdr.profiling.run import RunOptions, export_profiles
+from semacdr.profiling.export import export_profiles, export_users
+from semacdr.profiling.run import RunOptions
 from semacdr.profiling.store import AnswerStore
-from semacdr.profiling.user_run import export_users, profile_users
+from semacdr.profiling.user_run import profile_users
 from semacdr.profiling.users import Histories, UserPrompts, item_line, users_of
 from semacdr.resources import prompts_folder
 from tests.embedding.test_encoder import FakeEncoder
@@ -204,7 +206,7 @@ def test_items_and_users_of_the_same_id_stay_apart(dataset: Dataset, tmp_path: P
     with AnswerStore(None) as store:
         run(dataset, store, FakeEngine(bad=0))
         with pytest.raises(Exception, match="no valid profile of data set"):
-            export_profiles(dataset, store, tmp_path / "items.parquet")
+            export_profiles(ItemRows(dataset.path), store, tmp_path / "items.parquet")
         assert store.item_profiles("wares", "1") == []
     with AnswerStore(None) as store, pytest.raises(Exception, match="of a user of data set"):
         export_users(dataset, store, tmp_path / "users.parquet")

@@ -23,16 +23,19 @@ def add(action: Actions) -> None:
 def run(args: argparse.Namespace) -> None:
     """Does it."""
     from semacdr.data.dataset import Dataset
+    from semacdr.data.item_rows import ItemRows
     from semacdr.files import check_writable
-    from semacdr.profiling.run import export_profiles
+    from semacdr.profiling.export import export_profiles, export_users
     from semacdr.profiling.store import AnswerStore
-    from semacdr.profiling.user_run import export_users
 
     check_writable(args.out)
-    dataset = Dataset.load(args.dataset)
     with AnswerStore(args.store, create=False) as store:
-        counts = (export_users if args.users else export_profiles)(dataset, store, args.out)
-    subjects, total = ("users", dataset.num_users) if args.users else ("items", dataset.num_items)
+        if args.users:
+            dataset = Dataset.load(args.dataset)
+            subjects, total, counts = "users", dataset.num_users, export_users(dataset, store, args.out)
+        else:
+            items = ItemRows(args.dataset)
+            subjects, total, counts = "items", items.num_items, export_profiles(items, store, args.out)
     if args.json:
         print_json({"out": str(args.out), subjects: total, "views": counts})
         return
