@@ -1,10 +1,15 @@
-"""Two sides of profiles on the same items: two prompt versions, two models, or two stores."""
+"""Two sides of profiles on the same items: two prompt versions, two models, or two stores.
+
+The catalogue is read block by block, and of each view only the items that differ most are kept, so that memory does not
+grow with it.
+"""
 
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +37,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Side:
-    """One side: a name for the reader, and (view, item id) -> what it says."""
+    """One side: a name for the reader, the views it is about, and what it says of some items: (view, item id) -> that.
+
+    It reads its store as it is asked, which is to be open as long.
+    """
 
     name: str
-    outcomes: dict[tuple[str, str], Outcome]
+    views: tuple[str, ...]
+    of: Callable[[Sequence[dict[str, Any]]], Mapping[tuple[str, str], Outcome]]
 
 
 @dataclass(frozen=True)
@@ -50,22 +59,32 @@ class Question:
 
 def prompt_side(store: AnswerStore, prompts: Sequence[Prompt], identity: ModelIdentity, question: Question) -> Side:
     """What a store has under some prompts and one model, also where its items have newer profiles by now."""
-    outcomes = {}
-    for prompt in prompts:
-        for block in question.rows.blocks(question.limit):
-            planned, _ = plan_items(block, prompt, question.vocabulary, question.kind)
+
+    def outcomes(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Outcome]:
+        found = {}
+        for prompt in prompts:
+            planned, _ = plan_items(rows, prompt, question.vocabulary, question.kind)
             for item_id, attempts in kept_attempts(store, prompt, planned, identity).items():
                 if attempts:
                     last = attempts[-1].parse
-                    outcomes[prompt.view, item_id] = Outcome(last.kind, last.text)
+                    found[prompt.view, item_id] = Outcome(last.kind, last.text)
+        return found
+
     labels = ", ".join(prompt.label for prompt in prompts)
-    return Side(f"{labels} by {identity.model} {identity.revision}", outcomes)
+    views = tuple(prompt.view for prompt in prompts)
+    return Side(f"{labels} by {identity.model} {identity.revision}", views, outcomes)
 
 
 def store_side(store: AnswerStore, question: Question) -> Side:
     """What the items have now in a store, whatever it was made with."""
-    kept = store.profiles(question.rows.name)
-    return Side(str(store.path), {(view, item): Outcome(kind, text or "") for view, item, kind, text in kept})
+    views = tuple(store.views(question.rows.name))
+
+    def outcomes(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Outcome]:
+        ids = [str(row[ITEM_ID]) for row in rows]
+        kept = {view: store.profiles(question.rows.name, view, ids) for view in views}
+        return {(view, item): Outcome(*said) for view, items in kept.items() for item, said in items.items()}
+
+    return Side(str(store.path), views, outcomes)
 
 
 def model_of(store: AnswerStore, name: str | None) -> ModelIdentity:
@@ -95,30 +114,83 @@ def kept_prompts(store: AnswerStore, identity: ModelIdentity) -> list[Prompt]:
     return list(newest.values())
 
 
-def compare(a: Side, b: Side, rows: ItemRows, limit: int | None = None) -> dict[str, Any]:
-    """Counts by view and one row an item, those that differ most first.
+def compare(a: Side, b: Side, rows: ItemRows, most: int, limit: int | None = None) -> dict[str, Any]:
+    """Counts by view over all items, and the ``most`` items that differ most, those first.
 
     Raises:
         InputError: the sides have no view in common.
     """
-    views = sorted({view for view, _ in a.outcomes} & {view for view, _ in b.outcomes}, reverse=True)
-    if not views:
-        have = [", ".join(sorted({view for view, _ in side.outcomes})) or "nothing" for side in (a, b)]
-        raise InputError(f"no view in common: {a.name} has {have[0]}, {b.name} has {have[1]}")
+    tallies = {view: _Tally(most) for view in sorted({*a.views, *b.views}, reverse=True)}
     none = Outcome(ABSENT, "")
-    entries: dict[str, list[dict[str, Any]]] = {view: [] for view in views}
     for block in rows.blocks(limit):
+        of_a, of_b = a.of(block), b.of(block)
         for row in block:
             item_id = str(row[ITEM_ID])
-            for view in views:
-                left, right = a.outcomes.get((view, item_id), none), b.outcomes.get((view, item_id), none)
+            for view, tally in tallies.items():
+                left, right = of_a.get((view, item_id), none), of_b.get((view, item_id), none)
                 if (left, right) != (none, none):
-                    title = item_fields(row).get("title", "")
-                    entries[view].append(_entry(item_id, title, left, right))
-    for listed in entries.values():
-        listed.sort(key=lambda entry: entry["likeness"])
-    counts = {view: _counts(listed) for view, listed in entries.items()}
-    return {"a": a.name, "b": b.name, "dataset": rows.name, "counts": counts, "items": entries}
+                    tally.add(_entry(item_id, item_fields(row).get("title", ""), left, right))
+    common = {view: tally for view, tally in tallies.items() if tally.said("a") and tally.said("b")}
+    if not common:
+        have = [", ".join(view for view, t in tallies.items() if t.said(side)) or "nothing" for side in ("a", "b")]
+        raise InputError(f"no view in common: {a.name} has {have[0]}, {b.name} has {have[1]}")
+    return {
+        "a": a.name,
+        "b": b.name,
+        "dataset": rows.name,
+        "counts": {view: tally.counts() for view, tally in common.items()},
+        "items": {view: tally.told() for view, tally in common.items()},
+    }
+
+
+class _Tally:
+    """The counts of one view, and its items that differ most."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._told: list[tuple[float, int, dict[str, Any]]] = []  # a heap, the most alike and latest on top
+        self._items = self._equal = self._both_valid = 0
+        self._likeness = 0.0
+        self._kinds: dict[str, Counter[str]] = {"a": Counter(), "b": Counter()}
+        self._words = {"a": 0, "b": 0}
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Counts an item."""
+        likeness = entry["likeness"]
+        self._items += 1
+        self._equal += likeness == 1
+        if entry["a"]["kind"] == entry["b"]["kind"] == VALID:
+            self._both_valid += 1
+            self._likeness += likeness
+        for side in ("a", "b"):
+            kind = entry[side]["kind"]
+            self._kinds[side][kind] += 1
+            self._words[side] += len(entry[side]["text"].split()) if kind == VALID else 0
+        heapq.heappush(self._told, (-likeness, -self._items, entry))
+        if len(self._told) > self.most:
+            heapq.heappop(self._told)
+
+    def said(self, side: str) -> bool:
+        """Whether a side says anything about any item."""
+        return any(kind != ABSENT for kind in self._kinds[side])
+
+    def told(self) -> list[dict[str, Any]]:
+        """The items that differ most, in the catalogue's order where they differ as much."""
+        return [entry for *_, entry in sorted(self._told, key=lambda told: (-told[0], -told[1]))]
+
+    def counts(self) -> dict[str, Any]:
+        """The counts over all items."""
+        counts: dict[str, Any] = {
+            "items": self._items,
+            "equal": self._equal,
+            "both_valid": self._both_valid,
+            "likeness": round(self._likeness / self._both_valid, 3) if self._both_valid else None,
+        }
+        for side, kinds in self._kinds.items():
+            valid = kinds[VALID]
+            words = round(self._words[side] / valid, 1) if valid else None
+            counts[side] = {"kinds": {kind: n for kind, n in kinds.most_common() if n}, "words": words}
+        return counts
 
 
 def _entry(item_id: str, title: str, a: Outcome, b: Outcome) -> dict[str, Any]:
@@ -131,20 +203,3 @@ def _entry(item_id: str, title: str, a: Outcome, b: Outcome) -> dict[str, Any]:
         "a": {"kind": a.kind, "text": a.text},
         "b": {"kind": b.kind, "text": b.text},
     }
-
-
-def _counts(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    both = [entry for entry in entries if entry["a"]["kind"] == entry["b"]["kind"] == VALID]
-    counts: dict[str, Any] = {
-        "items": len(entries),
-        "equal": sum(entry["likeness"] == 1 for entry in entries),
-        "both_valid": len(both),
-        "likeness": round(sum(entry["likeness"] for entry in both) / len(both), 3) if both else None,
-    }
-    for side in ("a", "b"):
-        texts = [entry[side]["text"].split() for entry in entries if entry[side]["kind"] == VALID]
-        counts[side] = {
-            "kinds": dict(Counter(entry[side]["kind"] for entry in entries).most_common()),
-            "words": round(sum(map(len, texts)) / len(texts), 1) if texts else None,
-        }
-    return counts

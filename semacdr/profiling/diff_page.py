@@ -21,13 +21,8 @@ ins { background: var(--new); text-decoration: none; } small, .dim { color: var(
 """
 
 
-def page(comparison: Mapping[str, Any], most: int) -> str:
-    """The page.
-
-    Args:
-        comparison: from :func:`~semacdr.profiling.diff.compare`.
-        most: items shown a view, those that differ most; the counts are over all.
-    """
+def page(comparison: Mapping[str, Any]) -> str:
+    """The page of what :func:`~semacdr.profiling.diff.compare` gives."""
     a, b = escape(comparison["a"]), escape(comparison["b"])
     parts = [
         "<!doctype html>",
@@ -38,7 +33,7 @@ def page(comparison: Mapping[str, Any], most: int) -> str:
     ]
     for view, counts in comparison["counts"].items():
         entries = comparison["items"][view]
-        differing = [entry for entry in entries if entry["likeness"] < 1][:most]
+        differing = [entry for entry in entries if entry["likeness"] < 1]
         parts += [f"<h2>{escape(view)}</h2>", _counts_table(counts)]
         if differing:
             parts.append(

@@ -39,7 +39,7 @@ def export_profiles(items: ItemRows, store: AnswerStore, out: Path) -> dict[str,
     Raises:
         InputError: the store has no valid profile of this data set.
     """
-    views = store.valid_views(items.name)
+    views = store.views(items.name)
     counts, stale = _export(out, ITEM_ID, store, items.name, views, lambda: item_subjects(items))
     if stale:
         say(f"{stale} profiles were written about other texts of these items; semacdr profile items renews them")
@@ -60,7 +60,7 @@ def export_users(dataset: Dataset, store: AnswerStore, out: Path) -> dict[str, i
         InputError: the store has no valid profile of a user of this data set.
     """
     name, histories = users_of(dataset.name), Histories(dataset)
-    views = [view for view in store.valid_views(name) if view == OVERALL_VIEW]
+    views = [view for view in store.views(name) if view == OVERALL_VIEW]
     counts, stale = _export(out, "user_id", store, name, views, lambda: user_subjects(histories))
     if stale:
         say(f"{stale} profiles were written about other histories of these users; semacdr profile users renews them")

@@ -253,9 +253,9 @@ class AnswerStore:
         sql = "SELECT item_id, source FROM profiles WHERE dataset = ? AND view = ? AND item_id IN ({})"
         return dict(self._lookup(sql, ids, (dataset, view)))
 
-    def valid_views(self, dataset: str) -> list[str]:
-        """The views in which a data set has a valid profile."""
-        sql = "SELECT DISTINCT view FROM profiles WHERE dataset = ? AND kind = 'valid' ORDER BY view DESC"
+    def views(self, dataset: str) -> list[str]:
+        """The views in which a data set has profiles, valid or not."""
+        sql = "SELECT DISTINCT view FROM profiles WHERE dataset = ? ORDER BY view DESC"
         with self._guard():
             return [view for (view,) in self._db.execute(sql, (dataset,))]
 
@@ -304,14 +304,13 @@ class AnswerStore:
         with self._guard():
             return self._db.execute(sql, (dataset,)).fetchall()
 
-    def profiles(self, dataset: str) -> list[tuple[str, str, str, str | None]]:
-        """(view, item id, kind, text) of every profile of a data set, valid or not."""
+    def profiles(self, dataset: str, view: str, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(kind, text) of the profiles of one view among the given ids, valid or not."""
         sql = (
-            "SELECT view, item_id, profiles.kind, parses.text FROM profiles "
-            "LEFT JOIN parses ON parses.key = profiles.parse WHERE dataset = ?"
+            "SELECT item_id, profiles.kind, coalesce(parses.text, '') FROM profiles "
+            "LEFT JOIN parses ON parses.key = profiles.parse WHERE dataset = ? AND view = ? AND item_id IN ({})"
         )
-        with self._guard():
-            return self._db.execute(sql, (dataset,)).fetchall()
+        return {item_id: (kind, text) for item_id, kind, text in self._lookup(sql, ids, (dataset, view))}
 
     def item_profiles(self, dataset: str, item_id: str) -> list[dict[str, Any]]:
         """What one item has in every view: prompt, model, answer and parse with their keys."""

@@ -75,12 +75,12 @@ def export_profiles_count(tmp_path: Path, store: AnswerStore) -> int:
 
 def known_sources(store: AnswerStore, folder: Path) -> int:
     ids = [item for block in item_subjects(ItemRows(folder)) for item, _ in block]
-    views = store.valid_views("invented")
+    views = store.views("invented")
     return sum(source != "" for view in views for source in store.sources("invented", view, ids).values())
 
 
 def stale_profiles(folder: Path, store: AnswerStore) -> set[str]:
-    views, items = store.valid_views("invented"), ItemRows(folder)
+    views, items = store.views("invented"), ItemRows(folder)
     blocks = [block for view in views for block in fresh_profiles(store, "invented", view, item_subjects(items))]
     return {item for _, stale in blocks for item in stale}
 

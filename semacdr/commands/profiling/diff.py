@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,13 @@ def add(action: Actions) -> None:
     )
     diff.add_argument("--limit", type=positive, metavar="N", help="only the first N items of the catalogue")
     diff.add_argument("--out", type=Path, metavar="FILE", help="the page to write (HTML)")
-    diff.add_argument("--most", type=positive, default=500, metavar="N", help="items on the page, a view (default 500)")
+    diff.add_argument(
+        "--most",
+        type=positive,
+        default=500,
+        metavar="N",
+        help="items told, a view: those that differ most (default 500)",
+    )
     prompt_arguments(diff)
     diff.add_argument("--json", action="store_true", help="counts and texts, alone on stdout")
 
@@ -48,9 +55,11 @@ def run(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(args.vocabulary)
     vocabulary.check_kind(args.kind)
     question = Question(ItemRows(args.dataset), vocabulary, args.kind, args.limit)
-    comparison = compare(_side(args, args.a, question), _side(args, args.b, question), question.rows, args.limit)
+    with contextlib.ExitStack() as stores:  # they are read while the catalogue is
+        a, b = (_side(args, name, question, stores) for name in (args.a, args.b))
+        comparison = compare(a, b, question.rows, args.most, args.limit)
     if args.out is not None:
-        write_text(args.out, page(comparison, args.most))
+        write_text(args.out, page(comparison))
     if args.json:
         print_json(comparison)
         return
@@ -60,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     print(args.out)
 
 
-def _side(args: argparse.Namespace, name: str, question: Question) -> Side:
+def _side(args: argparse.Namespace, name: str, question: Question, stores: contextlib.ExitStack) -> Side:
     from semacdr.profiling.diff import kept_prompts, model_of, prompt_side, store_side
     from semacdr.profiling.prompts import load_prompt, load_prompts
     from semacdr.profiling.store import AnswerStore
@@ -68,13 +77,12 @@ def _side(args: argparse.Namespace, name: str, question: Question) -> Side:
     path = Path(name)
     template = path.suffix == ".j2"
     if path.is_file() and not template:
-        with AnswerStore(path, create=False) as store:
-            return store_side(store, question)
+        return store_side(stores.enter_context(AnswerStore(path, create=False)), question)
     if args.store is None:
         raise InputError(f"{name!r} is no store, so a store is needed", fix="--store FILE")
-    with AnswerStore(args.store, create=False) as store:
-        if template:
-            return prompt_side(store, [load_prompt(path)], model_of(store, args.model), question)
-        identity = model_of(store, name)
-        prompts = load_prompts(args.prompts) if args.prompts else kept_prompts(store, identity)
-        return prompt_side(store, prompts, identity, question)
+    store = stores.enter_context(AnswerStore(args.store, create=False))
+    if template:
+        return prompt_side(store, [load_prompt(path)], model_of(store, args.model), question)
+    identity = model_of(store, name)
+    prompts = load_prompts(args.prompts) if args.prompts else kept_prompts(store, identity)
+    return prompt_side(store, prompts, identity, question)
