@@ -29,6 +29,7 @@ from semacdr.progress import say
 DEATHS = 2
 SLOT_FAILURES = 5
 _LARGEST_BUNDLE = 32
+_LARGEST_CHUNK = 65_536  # requests held at once, however many workers there are
 _ROUNDS = 4  # full bundles for each worker in a call: the wait for the last ones, which are small, is little of it
 
 
@@ -103,10 +104,11 @@ def do_work(engine: Engine, work: Work) -> None:
 
 @dataclass
 class _Job:
-    """One shard to be: its requests' places, and how many workers died over it."""
+    """One shard to be: its requests' places, how many workers died over it, what lay in its place before."""
 
     places: list[int]
     deaths: int = 0
+    before: Shard | None = None
 
 
 class DistributedEngine:
@@ -124,7 +126,7 @@ class DistributedEngine:
         self.pool, self.folder = pool, folder.absolute()
         # Shards given at once: what keeps an inner engine busy, and comes back before long.
         self._bundle = min(max(1, engine.chunk // SHARD_SIZE), _LARGEST_BUNDLE)
-        self.chunk = pool.size * _ROUNDS * self._bundle * SHARD_SIZE
+        self.chunk = min(pool.size * _ROUNDS * self._bundle * SHARD_SIZE, _LARGEST_CHUNK)
         self._failures: Counter[int] = Counter()  # by slot, in a row
         self._proved = False  # a worker has answered something
         self._reason = ""  # of the last failure
@@ -145,15 +147,17 @@ class DistributedEngine:
                 for slot in free:
                     if jobs:
                         running[slot] = self._bundle_of(jobs)
+                        for job in running[slot]:  # an earlier run may have failed at the very same requests
+                            job.before = take_shard(self._path(job, keys))
                         shards = tuple(tuple(requests[place] for place in job.places) for job in running[slot])
                         self.pool.start(slot, Work(shards, sampling, self.identity, self.folder))
                 slot, ended = self.pool.wait()
                 group: dict[int, Answer] = {}
                 lost = []
                 for job in running.pop(slot):
-                    path = shard_path(self.folder, [keys[place] for place in job.places])
+                    path = self._path(job, keys)
                     shard = take_shard(path)
-                    if shard is not None:
+                    if shard is not None and not (ended.reason and shard == job.before):
                         group.update({place: shard.answers[keys[place]] for place in job.places})
                     elif ended.reason:
                         lost.append(job)
@@ -171,6 +175,9 @@ class DistributedEngine:
         finally:
             if running:
                 self.pool.close()  # nothing of this call goes on behind the next
+
+    def _path(self, job: _Job, keys: Sequence[str]) -> Path:
+        return shard_path(self.folder, [keys[place] for place in job.places])
 
     def _free(self, running: dict[int, list[_Job]]) -> list[int]:
         slots = [slot for slot in range(self.pool.size) if self._failures[slot] < SLOT_FAILURES]

@@ -105,9 +105,11 @@ def _from_shards(folder: Path) -> Record:
 
     answers: dict[str, Answer] = {}
     models = set()
-    for _, shard in shards_in(folder):
+    for shard in shards_in(folder):
         models.add((shard.model, shard.revision))
-        answers.update(shard.answers)
+        for key, answer in shard.answers.items():
+            if key not in answers or answers[key].finish == "failed":
+                answers[key] = answer
     if len(models) != 1:
         raise InputError(f"shards of {len(models)} models cannot be replayed as one", where=str(folder))
     model, revision = models.pop()

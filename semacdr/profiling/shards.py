@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 SHARD_SIZE = 32
 SUFFIX = ".shard.jsonl"
 _IMPORTED_AT_ONCE = 4096  # answers of one transaction
+_COMMITTED_AT_ONCE = 256  # shards
 _LOOKUP = 500  # keys per query, below SQLite's limit on parameters
 
 
@@ -108,37 +109,75 @@ def take_shard(path: Path) -> Shard | None:
         return None
 
 
-def shards_in(folder: Path) -> Iterator[tuple[Path, Shard]]:
-    """The whole shards of a folder, at any depth; damaged ones are set aside, halves of dead workers removed."""
-    for below in folder.glob("**/"):
-        for half in clear_halves(below, f"*{SUFFIX}"):
-            say(f"{half}: half a shard, left by a process that was killed; removed")
-    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+def shards_in(folder: Path) -> Iterator[Shard]:
+    """The whole shards of a folder, at any depth and in no order; damaged ones are set aside."""
+    for path in _shard_files(folder):
         shard = take_shard(path)
         if shard is not None:
-            yield path, shard
+            yield shard
+
+
+def _shard_files(folder: Path) -> Iterator[Path]:
+    """The files that are named as shards, one folder's names in memory at a time; halves of dead workers go."""
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for place, _, names in os.walk(folder, onerror=unreadable):
+        below = Path(place)
+        for half in clear_halves(below, f"*{SUFFIX}"):
+            say(f"{half}: half a shard, left by a process that was killed; removed")
+        yield from (below / name for name in names if name.endswith(SUFFIX))
 
 
 class ShardFolder:
     """Finds answers in the shards of a folder, at any depth, as they are when it is first asked.
 
-    The index of keys is a temporary file of SQLite's, so that memory does not grow with the number of shards.
+    Which shard has which key is kept in an index on disk, so that memory does not grow with the number of shards. What
+    an engine gave up on is not in it: that is asked again.
+
+    Args:
+        path: the folder; nothing is written there.
+        index: a file for the index, so that the next start reads new and changed shards alone. It can be removed at any
+            time. Without it, and where it cannot be written, the index is a temporary file of SQLite's.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, index: Path | None = None) -> None:
+        self.path, self.kept_index = path, index
 
     @cached_property
     def _index(self) -> sqlite3.Connection:
-        index = sqlite3.connect("")  # a temporary file that goes with this process
-        index.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID")
-        for path, shard in shards_in(self.path):
-            rows = [(key, str(path)) for key in shard.answers]
-            index.executemany("INSERT INTO keys VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+        while self.kept_index is not None:
+            try:
+                return self._filled(sqlite3.connect(self.kept_index, timeout=60))
+            except sqlite3.OperationalError:  # another process holds it, or it cannot be written
+                self.kept_index = None
+            except sqlite3.DatabaseError:  # damaged
+                self.kept_index.unlink()
+        return self._filled(sqlite3.connect(""))  # it goes with this process
+
+    def _filled(self, index: sqlite3.Connection) -> sqlite3.Connection:
+        index.execute("PRAGMA synchronous=OFF")
+        index.execute("CREATE TABLE IF NOT EXISTS keys (key TEXT, path TEXT, PRIMARY KEY (key, path)) WITHOUT ROWID")
+        index.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID")
+        for number, path in enumerate(_shard_files(self.path)):
+            name, seen = path.relative_to(self.path).as_posix(), path.stat()
+            state = f"{seen.st_size} {seen.st_mtime_ns}"
+            if index.execute("SELECT 1 FROM files WHERE (path, state) = (?, ?)", (name, state)).fetchone():
+                continue
+            shard = take_shard(path)
+            if shard is not None:
+                good = [(key, name) for key, answer in shard.answers.items() if answer.finish != "failed"]
+                index.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", good)
+                index.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (name, state))
+            if number % _COMMITTED_AT_ONCE == 0:
+                index.commit()
+        index.commit()
         return index
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """The answers to the given keys that finished shards have; what an engine gave up on is asked again."""
+        """The answers to the given keys that finished shards have."""
         by_path: dict[str, list[str]] = defaultdict(list)
         for start in range(0, len(keys), _LOOKUP):
             some = keys[start : start + _LOOKUP]
@@ -146,24 +185,31 @@ class ShardFolder:
             for key, path in self._index.execute(f"SELECT key, path FROM keys WHERE key IN ({places})", some):
                 by_path[path].append(key)
         found = {}
-        for path, held in by_path.items():
-            shard = take_shard(Path(path))
-            if shard is not None:
-                found.update({key: shard.answers[key] for key in held if shard.answers[key].finish != "failed"})
+        for name, held in by_path.items():
+            missing = [key for key in held if key not in found]
+            shard = take_shard(self.path / name) if missing else None
+            if shard is not None:  # it may be another than when it was looked at
+                there = {key: shard.answers[key] for key in missing if key in shard.answers}
+                found.update({key: answer for key, answer in there.items() if answer.finish != "failed"})
         return found
 
 
 class ShardsFirst:
     """An engine that takes what finished shards have, and asks the engine behind it for the rest.
 
+    Args:
+        engine: the engine behind.
+        folder: where shards are; it need not be there yet.
+        index: see :class:`ShardFolder`.
+
     Attributes:
         imported: answers that came from shards, without a call.
     """
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
+    def __init__(self, engine: Engine, folder: Path, index: Path | None = None) -> None:
         if folder.exists() and not folder.is_dir():
             raise InputError("not a folder of shards", where=str(folder))
-        self.engine, self.folder = engine, ShardFolder(folder)
+        self.engine, self.folder = engine, ShardFolder(folder, index)
         self.name, self.identity, self.structured = engine.name, engine.identity, engine.structured
         self.chunk = max(engine.chunk, _IMPORTED_AT_ONCE)
         self.imported = 0

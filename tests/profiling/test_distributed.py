@@ -14,11 +14,11 @@ from semacdr.cli import main
 from semacdr.data.item_rows import ItemRows
 from semacdr.errors import InputError, SemacdrError
 from semacdr.profiling.distributed import DEATHS, SLOT_FAILURES, DistributedEngine
-from semacdr.profiling.engines.base import Answer, Request, Sampling, answers_of
+from semacdr.profiling.engines.base import Answer, Request, Sampling, answer_key, answers_of
 from semacdr.profiling.prompts import Vocabulary, load_prompts
 from semacdr.profiling.ray_pool import RayPool
 from semacdr.profiling.run import RunOptions, profile_items
-from semacdr.profiling.shards import SHARD_SIZE, ShardsFirst
+from semacdr.profiling.shards import SHARD_SIZE, Shard, ShardsFirst, write_shard
 from semacdr.profiling.store import AnswerStore
 from tests.profiling.pools import DeathError, InProcessPool, SteadyEngine
 from tests.profiling.small import FakeEngine, write_dataset
@@ -224,6 +224,28 @@ def test_what_was_finished_when_the_driver_died_is_not_asked_again(tmp_path: Pat
     assert not set(answered) & set(then)
 
 
+def test_an_old_shard_of_failures_is_not_what_a_worker_made_that_died(tmp_path: Path) -> None:
+    """The same requests as an engine gave up on in an earlier run, asked again: their shard has the same name."""
+    requests, dead = requests_of(4), []
+    keys = [answer_key(request, SteadyEngine().identity, Sampling()) for request in requests]
+
+    def once(request: Request) -> None:
+        if len(dead) < 2:
+            dead.append(request)
+            raise DeathError
+
+    for some in (keys[:2], keys[2:]):
+        write_shard(tmp_path, Shard("steady", "m", "1", {key: Answer("HTTP 503", "failed") for key in some}))
+    engine, pool, _ = spread(tmp_path, [once])
+    assert collect(engine, requests) == expected(requests)
+    assert {len(shard) for work in pool.works for shard in work.shards} == {2}
+
+
+def test_requests_held_at_once_do_not_grow_with_the_workers(tmp_path: Path) -> None:
+    chunks = [spread(tmp_path, [well] * workers, chunk=4096)[0].chunk for workers in (1, 16, 64, 1000)]
+    assert chunks == [4096, 65_536, 65_536, 65_536]
+
+
 def test_a_worker_with_another_model_is_refused(tmp_path: Path) -> None:
     pool = InProcessPool([lambda: SteadyEngine(model="other")])
     engine = DistributedEngine(SteadyEngine(model="planned"), pool, tmp_path)
@@ -288,8 +310,6 @@ def test_the_command_takes_shards_without_ray(
     assert len(asked) == 22
     with AnswerStore(tmp_path / "a.sqlite") as store:
         kept = dict(store.all_answers())
-    from semacdr.profiling.shards import Shard, write_shard
-
     write_shard(tmp_path / "shards", Shard("steady", "m", "1", {key: kept[key] for key in asked[:9]}))
     shards = ["--shards", str(tmp_path / "shards")]
     assert main([*command, str(tmp_path / "b.sqlite"), *shards]) == 0
@@ -298,6 +318,10 @@ def test_the_command_takes_shards_without_ray(
     assert len(made[1].answered) == 13
     assert main([*command, str(tmp_path / "b.sqlite"), *shards, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["from_shards"] == 0
+    assert [path.name for path in tmp_path.glob("*.index")] == [
+        path.name for path in tmp_path.glob("b.sqlite.shards-*")
+    ]
+    assert not list((tmp_path / "shards").rglob("*.index"))
 
 
 def no_such_package(name: str) -> str:

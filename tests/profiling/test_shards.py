@@ -15,9 +15,11 @@ import pytest
 
 from semacdr.errors import InputError
 from semacdr.files import fingerprint
+from semacdr.profiling import shards
 from semacdr.profiling.distributed import Work, do_work
 from semacdr.profiling.engines.base import Answer, Message, Request, Sampling, answer_key, answers_of
 from semacdr.profiling.engines.recorded import RecordedEngine
+from semacdr.profiling.recorded import read_record
 from semacdr.profiling.shards import (
     DamagedShardError,
     Shard,
@@ -28,6 +30,7 @@ from semacdr.profiling.shards import (
     take_shard,
     write_shard,
 )
+from tests.profiling.large import peak
 from tests.profiling.pools import SteadyEngine
 
 SHARD = Shard("steady", "m", "1", {"b" * 64: Answer("two\nlines, ünï", "stop", 7, 3), "a" * 64: Answer("", "failed")})
@@ -101,6 +104,64 @@ def test_answers_are_found_by_their_keys_wherever_the_shards_lie(tmp_path: Path)
     assert set(found) == set(keys)
     assert found[keys[3]] == answers_of(SteadyEngine(), [requests[3]], Sampling())[0]
     assert ShardFolder(tmp_path / "nothing here").find(keys) == {}
+
+
+def test_an_index_that_is_kept_saves_reading_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, index = requests_of(12), tmp_path / "s.index"
+    keys = fill(tmp_path / "a", requests[:8])
+    read: list[Path] = []
+    take = shards.take_shard
+    monkeypatch.setattr(shards, "take_shard", lambda path: read.append(path) or take(path))
+
+    def found() -> tuple[set[str], int]:
+        """The keys that are found, and how many shards were read to know which shard has what."""
+        read.clear()
+        folder = ShardFolder(tmp_path / "a", index)
+        folder.find([])
+        _ = folder._index
+        number = len(read)
+        return set(folder.find(keys)), number
+
+    assert found() == (set(keys), 2)
+    assert found() == (set(keys), 0)
+    keys += fill(tmp_path / "a", requests[8:])
+    assert found() == (set(keys), 1)
+    # a shard that is written again with other answers, one that is gone, an index that is damaged
+    first, second = shard_path(tmp_path / "a", keys[:4]), shard_path(tmp_path / "a", keys[4:8])
+    write_shard(tmp_path / "a", Shard("steady", "m", "1", {key: Answer("gave up", "failed") for key in keys[:4]}))
+    assert first.is_file()
+    assert found() == (set(keys[4:]), 1)
+    second.unlink()
+    assert found() == (set(keys[8:]), 0)
+    index.write_bytes(b"no database at all " * 200)
+    assert found() == (set(keys[8:]), 2)
+    assert found() == (set(keys[8:]), 0)
+    assert index.read_bytes()[:6] == b"SQLite"
+
+
+def test_what_was_given_up_in_one_shard_is_taken_from_another(tmp_path: Path) -> None:
+    requests = requests_of(4)
+    keys = fill(tmp_path / "z", requests)
+    for folder in ("a", "zz"):
+        write_shard(tmp_path / folder, Shard("steady", "m", "1", {key: Answer("gave up", "failed") for key in keys}))
+    assert set(ShardFolder(tmp_path).find(keys)) == set(keys)
+    record = read_record(tmp_path)
+    assert {answer.finish for answer in record.answers.values()} == {"stop"}
+
+
+def test_memory_does_not_grow_with_the_number_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    peaks = []
+    for count in (100, 1000):
+        for number in range(count):
+            answers = {f"{number:08d}{place:056d}": Answer("word " * 400, "stop") for place in range(2)}
+            write_shard(tmp_path / str(count), Shard("steady", "m", "1", answers))
+        keys = list(answers)
+        ShardFolder(tmp_path / str(count)).find(keys)
+        folder = ShardFolder(tmp_path / str(count))
+        peaks.append(peak(folder.find, keys))
+        assert set(folder.find(keys)) == set(keys)
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_finished_shards_are_taken_and_only_the_rest_is_asked(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from semacdr.commands.profiling.common import positive
 from semacdr.errors import InputError
-from semacdr.files import check_writable
+from semacdr.files import check_writable, fingerprint
 
 if TYPE_CHECKING:
     from semacdr.profiling.engines.base import Engine
@@ -71,10 +71,18 @@ def scaled_engine(args: argparse.Namespace, makes: Sequence[Callable[[], Engine]
         pool = RayPool([makes[slot % len(makes)] for slot in range(workers)], args.gpus_per_worker or 0)
         engine = DistributedEngine(engine, pool, shards or Path())
     try:
-        yield engine if shards is None else ShardsFirst(engine, shards)
+        yield engine if shards is None else ShardsFirst(engine, shards, _index_file(args, shards))
     finally:
         if pool is not None:
             pool.close()
+
+
+def _index_file(args: argparse.Namespace, shards: Path) -> Path | None:
+    """Beside the store, and of this folder alone: what others read of a folder is nothing that we know."""
+    if args.store is None or getattr(args, "no_cache", False):
+        return None
+    store: Path = args.store
+    return store.with_name(f"{store.name}.shards-{fingerprint(str(shards.resolve()))[:12]}.index")
 
 
 def _shard_folder(args: argparse.Namespace, servers: int) -> Path | None:
