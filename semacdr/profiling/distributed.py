@@ -10,6 +10,10 @@ that was there at ``DEATHS`` deaths is cut into single requests; a request that 
 ``failed``, once the workers have shown that they can answer anything. An engine that raises is not the shard's fault:
 the shard goes to whoever is free. A worker that fails ``SLOT_FAILURES`` times in a row is given up, and without any the
 run ends, with everything finished kept.
+
+It also ends when no worker has answered anything for too long, or the pool itself is silent: a worker says now and then
+that it answers, and :class:`~semacdr.profiling.engines.guard.GuardedEngine` stands around this engine as around any
+other.
 """
 
 from __future__ import annotations
@@ -64,8 +68,8 @@ class Pool(Protocol):
         """Gives a free slot some work. A slot that has no worker, or whose last one ended badly, gets a new one."""
         ...
 
-    def wait(self) -> tuple[int, Ended]:
-        """Waits until any slot has ended its work."""
+    def wait(self) -> tuple[int, Ended | None]:
+        """Waits until any slot has ended its work, or only says that it answers (``None``)."""
         ...
 
     def close(self) -> None:
@@ -73,8 +77,10 @@ class Pool(Protocol):
         ...
 
 
-def do_work(engine: Engine, work: Work) -> None:
+def do_work(engine: Engine, work: Work) -> Iterator[None]:
     """What a worker does: answers all shards together, and writes each when its last answer is there.
+
+    Yields whenever some answers have come, so that it can be said that they do.
 
     Raises:
         SemacdrError: the worker's model is another than the plan's.
@@ -98,6 +104,7 @@ def do_work(engine: Engine, work: Work) -> None:
             if left[number] == 0:
                 write_shard(work.folder, Shard(engine.name, mine.model, mine.revision, answers[number]))
                 answers[number] = {}
+        yield
     if any(left):
         raise SemacdrError(f"the engine left {sum(left)} requests without an answer")
 
@@ -132,7 +139,7 @@ class DistributedEngine:
         self._reason = ""  # of the last failure
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[dict[int, Answer]]:
-        """Groups of whole shards, those that a worker finished together in one."""
+        """Groups of whole shards, those that a worker finished together in one; an empty one where it only answers."""
         keys = [answer_key(request, self.identity, sampling) for request in requests]
         jobs = deque(_Job(places) for places in _cut(len(requests), self.pool.size))
         running: dict[int, list[_Job]] = {}
@@ -152,6 +159,9 @@ class DistributedEngine:
                         shards = tuple(tuple(requests[place] for place in job.places) for job in running[slot])
                         self.pool.start(slot, Work(shards, sampling, self.identity, self.folder))
                 slot, ended = self.pool.wait()
+                if ended is None:
+                    yield {}
+                    continue
                 group: dict[int, Answer] = {}
                 lost = []
                 for job in running.pop(slot):

@@ -16,8 +16,9 @@ so far: GPUs, several machines, a cluster that was there before.
 from __future__ import annotations
 
 import os
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -30,6 +31,7 @@ from semacdr.profiling.engines.base import Engine
 _OLDEST = "2.40"
 _SPARE_CPUS = 2
 _STARTS = 3
+_SIGN_S = 1.0  # between the signs that a worker answers
 MakeEngine = Callable[[], Engine]
 """A recipe: makes a worker's engine in the worker. It is sent there, so it names secrets at most."""
 
@@ -41,16 +43,24 @@ class Worker:
         self.make = make
         self.engine: Engine | None = None
 
-    def work(self, work: Work) -> str:
-        """Does some work and returns why it could not, or nothing; the traceback stays in this process's log."""
+    def work(self, work: Work) -> Iterator[str | None]:
+        """Does some work: None while it answers, at last why it could not, or nothing.
+
+        The traceback stays in this process's log.
+        """
+        said = time.monotonic()
         try:
             if self.engine is None:
                 self.engine = self.make()
-            do_work(self.engine, work)
+            for _ in do_work(self.engine, work):
+                if time.monotonic() - said > _SIGN_S:
+                    yield None
+                    said = time.monotonic()
         except Exception as error:
             traceback.print_exc()
-            return str(error) or type(error).__name__
-        return ""
+            yield str(error) or type(error).__name__
+        else:
+            yield ""
 
 
 class RayPool:
@@ -116,20 +126,25 @@ class RayPool:
         """Gives a slot some work; its actor is started where there is none."""
         if slot not in self._actors:
             self._actors[slot] = self._worker(slot)
-        self._running[self._actors[slot].work.remote(work)] = slot
+        signs = self._actors[slot].work.options(num_returns="streaming").remote(work)
+        self._running[signs] = slot
 
-    def wait(self) -> tuple[int, Ended]:
-        """Waits for any actor; one that is dead or has failed leaves its slot empty."""
+    def wait(self) -> tuple[int, Ended | None]:
+        """Waits for a sign of any actor; one that is dead or has failed leaves its slot empty."""
         ray = _import_ray()
-        done, _ = ray.wait(list(self._running), num_returns=1)
-        slot = self._running.pop(done[0])
+        [signs], _ = ray.wait(list(self._running), num_returns=1)
+        slot = self._running[signs]
         try:
-            ended = Ended(ray.get(done[0]))
+            sign = ray.get(next(signs))
+            if sign is None:
+                return slot, None
+            ended = Ended(sign)
         except ray.exceptions.RayTaskError as error:  # not even our own code ran: semacdr is not there, or another one
             ended = Ended(f"it could not start ({type(error.cause).__name__}: {error.cause})")
         except ray.exceptions.RayError as error:
             memory = isinstance(error, ray.exceptions.OutOfMemoryError)
             ended = Ended("its process was ended for want of memory" if memory else "its process died", died=True)
+        del self._running[signs]
         if ended.reason:
             ray.kill(self._actors.pop(slot))
         return slot, ended

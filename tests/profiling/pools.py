@@ -56,10 +56,10 @@ class InProcessPool:
         self.waiting.append((slot, work))
         self.works.append(work)
 
-    def wait(self) -> tuple[int, Ended]:
+    def wait(self) -> tuple[int, Ended | None]:
         slot, work = self.waiting.popleft()
         try:
-            do_work(self.engines[slot], work)
+            deque(do_work(self.engines[slot], work), maxlen=0)
         except DeathError:
             del self.engines[slot]
             return slot, Ended("its process died", died=True)

@@ -44,7 +44,8 @@ def fill(folder: Path, requests: list[Request], size: int = 4) -> list[str]:
     """Shards as a worker leaves them; their answers' keys."""
     engine = SteadyEngine()
     shards = tuple(tuple(requests[start : start + size]) for start in range(0, len(requests), size))
-    do_work(engine, Work(shards, Sampling(), engine.identity, folder))
+    signs = list(do_work(engine, Work(shards, Sampling(), engine.identity, folder)))
+    assert len(signs) == (len(requests) + 1) // 2  # one for each group of two answers
     return [answer_key(request, engine.identity, Sampling()) for request in requests]
 
 

@@ -71,9 +71,9 @@ def start(tmp_path: Path, ray_folder: Path) -> Iterator[Callable[..., subprocess
     environment.pop("RAY_ADDRESS", None)
     begun: list[subprocess.Popen[str]] = []
 
-    def run(*urls: str) -> subprocess.Popen[str]:
+    def run(*urls_and_options: str) -> subprocess.Popen[str]:
         command = ["profile", "items", "--dataset", str(tmp_path / "data"), "--store", str(tmp_path / "s.sqlite")]
-        command += ["--engine", "openai", "--base-url", *urls, "--concurrency", "2", "--json"]
+        command += ["--engine", "openai", "--concurrency", "2", "--json", "--base-url", *urls_and_options]
         command += ["--distributed", "ray", "--workers", str(WORKERS)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         program = [sys.executable, "-m", "semacdr.cli", *command]
@@ -196,6 +196,27 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
         assert again <= in_flight
         assert summary["generated"] + again >= 2 * ITEMS - 11 * finished
         assert sum(before.values()) < 2 * ITEMS
+
+
+def test_workers_that_stand_still_end_the_run_and_the_same_command_goes_on(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    with FakeServer(describe) as server:
+        driver = start(server.url, "--stall-s", "20")
+        until(lambda: len(list((tmp_path / "s.sqlite.shards").rglob("*.shard.jsonl"))) >= 1, driver)
+        stopped = workers_of(driver.pid)
+        for process in stopped:
+            os.kill(process, signal.SIGSTOP)
+        _, err = driver.communicate(timeout=WAIT_S)
+        assert driver.returncode == 1
+        assert "the openai engine has not answered for 20 s" in err
+        limit = time.monotonic() + WAIT_S
+        while any(runs(process) for process in stopped):  # they go with their driver
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        out, _ = start(server.url).communicate(timeout=WAIT_S)
+        whole(tmp_path, out)
+        assert set(asked_of(server).values()) <= {1, 2}
 
 
 def test_more_gpus_than_there_are_is_refused(tmp_path: Path, ray_folder: Path) -> None:

@@ -58,6 +58,7 @@ def scaled_engine(args: argparse.Namespace, makes: Sequence[Callable[[], Engine]
         InputError: arguments that do not go together, or no such folder of shards.
     """
     from semacdr.profiling.distributed import DistributedEngine
+    from semacdr.profiling.engines.guard import GuardedEngine
     from semacdr.profiling.ray_pool import RayPool
     from semacdr.profiling.shards import ShardsFirst
 
@@ -69,7 +70,8 @@ def scaled_engine(args: argparse.Namespace, makes: Sequence[Callable[[], Engine]
             raise InputError("a record has nothing to spread", fix="leave --distributed out")
         workers = args.workers or max(_DEFAULT_WORKERS, len(makes))
         pool = RayPool([makes[slot % len(makes)] for slot in range(workers)], args.gpus_per_worker or 0)
-        engine = DistributedEngine(engine, pool, shards or Path())
+        # The workers' own guards see engines that hang; this one sees whatever else does, Ray among it.
+        engine = GuardedEngine(DistributedEngine(engine, pool, shards or Path()), args.stall_s)
     try:
         yield engine if shards is None else ShardsFirst(engine, shards, _index_file(args, shards))
     finally:

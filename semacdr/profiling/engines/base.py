@@ -113,7 +113,7 @@ class Engine(Protocol):
 
         What is yielded together is kept in one transaction. An engine whose answers depend on what else is in a batch
         yields whole batches, so that after a kill the batches that remain are cut as before. A bad request fails alone
-        (``refused``, ``failed``); an engine that can do nothing more raises.
+        (``refused``, ``failed``); an engine that can do nothing more raises. An empty group says that it is at work.
         """
         ...
 

@@ -54,7 +54,8 @@ class GuardedEngine:
                     raise SemacdrError(
                         f"the {self.name} engine died ({type(error).__name__}: {reason})", fix=_GOES_ON
                     ) from error
-            yield group
+            if group:  # an empty one only says that the engine is at work
+                yield group
 
 
 @contextlib.contextmanager
