@@ -35,6 +35,21 @@ class Batch:
     target_domain: torch.Tensor | None = None
     user: torch.Tensor | None = None
 
+    def events(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Everything that a training batch predicts, P events: those of ``targets``, then those of ``first_target``.
+
+        Returns:
+            (P,) row, (P,) column of the newest event before it, -1 for the empty history, and (P,) target.
+        """
+        assert self.targets is not None
+        row, column = self.targets.nonzero(as_tuple=True)
+        target = self.targets[row, column]
+        if self.first_target is None:
+            return row, column, target
+        opening = self.first_target.nonzero().squeeze(1)  # what a user without history wants
+        column = torch.cat([column, torch.full_like(opening, -1)])
+        return torch.cat([row, opening]), column, torch.cat([target, self.first_target[opening]])
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         return Batch(

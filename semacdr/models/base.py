@@ -19,9 +19,21 @@ from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.data.splits import TrainSequences
+from semacdr.errors import InputError, nearest
 
 TextTables = Mapping[str, Tensor]
 """View name -> (N+1, E) frozen text vectors; row 0 and the rows of items without that text are zero."""
+
+
+def select_views(text: TextTables, views: list[str] | None) -> dict[str, Tensor]:
+    """The tables of the wanted views, all for None; a view that the tables lack is an :class:`InputError`."""
+    if views is None:
+        return dict(text)
+    for view in views:
+        if view not in text:
+            known = nearest(view, text) if text else "no tables are given: use --embeddings DIR"
+            raise InputError(f"no text table for view {view!r}", fix=known)
+    return {view: text[view] for view in views}
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,21 @@ def last_index(member: Tensor) -> Tensor:
     return torch.where(member, column, -1).cummax(1).values
 
 
+def pack(member: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves the members of each row to its front, in order.
+
+    Args:
+        member: (B, L) bool.
+
+    Returns:
+        (B, W) columns of the members, anything behind a row's last, and (B,) members of each row. W is the most that a
+        row has, at least 1. Member ``t`` of a row stands at ``member.cumsum(1)[row, column] - 1``.
+    """
+    length = member.sum(1)
+    width = max(1, int(length.max()))
+    return torch.argsort(~member, dim=1, stable=True)[:, :width], length
+
+
 def init_weights(module: nn.Module) -> None:
     """Truncated-normal linear weights, zero biases: for ``Module.apply``."""
     if isinstance(module, nn.Linear):

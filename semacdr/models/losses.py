@@ -106,6 +106,32 @@ def sampled_softmax(
     return (logits.logsumexp(1) - logits[:, 0]).sum()
 
 
+def pair_loss(positive: Tensor, negative: Tensor) -> Tensor:
+    """(P,) scores of the right item and of a wrong one -> (P,) ``BCE(positive, 1) + BCE(negative, 0)``."""
+    return F.softplus(-positive) + F.softplus(negative)
+
+
+def clip_soft(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """CLIP's loss with soft targets, as LLM4CDSR has it (``Contrastive_Loss2`` of its code; systems.md 1.4).
+
+    ``logits = x y^T / t``, ``T = softmax_rows((x x^T + y y^T) / 2 * t)``, and the mean over i of
+    ``(CE(logits_i, T_i) + CE(logits^T_i, T^T_i)) / 2``. Nothing is normalised, and gradients flow through the targets.
+
+    Args:
+        x: (m, D).
+        y: (m, D), row i is the partner of row i of ``x``.
+        temperature: t.
+
+    Returns:
+        scalar mean.
+
+    Relations: :func:`info_nce` compares by cosine, with targets that are given.
+    """
+    logits = x @ y.T / temperature  # (m, m)
+    targets = torch.softmax((x @ x.T + y @ y.T) / 2 * temperature, dim=1)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+
+
 def info_nce(x: Tensor, y: Tensor, temperature: float, targets: Tensor | None = None) -> Tensor:
     """Symmetric contrastive loss between two views of m things (systems.md 2.2, L_item and L_seq).
 

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
-from semacdr.errors import InputError, nearest
+from semacdr.errors import InputError
 from semacdr.models.adapter import ItemEncoder
-from semacdr.models.base import Loss, TextTables, VectorRecommender
+from semacdr.models.base import Loss, TextTables, VectorRecommender, select_views
 from semacdr.models.layers import (
     CausalEncoder,
     init_weights,
@@ -228,15 +228,7 @@ class SemaCDR(VectorRecommender):
 
     def loss(self, batch: Batch) -> Loss:
         """L_rec + lambda_1 L_item + lambda_2 L_seq of a training batch."""
-        assert batch.targets is not None
-        row, column = batch.targets.nonzero(as_tuple=True)
-        target = batch.targets[row, column]
-        if batch.first_target is not None:  # what a user without history wants
-            opening = batch.first_target.nonzero().squeeze(1)
-            row = torch.cat([row, opening])
-            column = torch.cat([column, torch.full_like(opening, -1)])
-            target = torch.cat([target, batch.first_target[opening]])
-
+        row, column, target = batch.events()
         drawn = self.softmax.draw(target)
         needed = torch.unique(torch.cat([batch.items.flatten(), target, *(ids for _, ids, _ in drawn)]))
         place = torch.zeros(self.num_items + 1, dtype=torch.long, device=target.device)
@@ -306,14 +298,3 @@ class SemaCDR(VectorRecommender):
         with torch.no_grad():
             weights = self.fusion_weights(*self.user_threads(batch))
         return {name: weights[:, at] for at, name in enumerate(self.threads)}
-
-
-def select_views(text: TextTables, views: list[str] | None) -> dict[str, Tensor]:
-    """The tables of the wanted views; a view that the tables lack is an :class:`InputError`."""
-    if views is None:
-        return dict(text)
-    for view in views:
-        if view not in text:
-            known = nearest(view, text) if text else "no tables are given: use --embeddings DIR"
-            raise InputError(f"no text table for view {view!r}", fix=known)
-    return {view: text[view] for view in views}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,4 +34,17 @@ class SequenceSettings(Settings):
     def _heads_share_the_width(self) -> Self:
         if self.embedding_dim % self.num_heads:
             raise ValueError(f"embedding_dim {self.embedding_dim} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class LossSettings(SequenceSettings):
+    """Those of models that can also be trained with one wrong item for each right one."""
+
+    loss: Literal["softmax", "bce"] = "softmax"
+    """softmax over the trained items, or bce: binary cross-entropy of the item and of one drawn item of ``scope``."""
+
+    @model_validator(mode="after")
+    def _one_wrong_item(self) -> Self:
+        if self.loss == "bce" and self.num_negatives:
+            raise ValueError("num_negatives belongs to loss=softmax; loss=bce has one negative for each event")
         return self

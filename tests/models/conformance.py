@@ -182,6 +182,11 @@ class RankingConformance:
 class GradientConformance(RankingConformance):
     """Further promises of models that are trained by gradient on whole sequences."""
 
+    def without_regularisation(self) -> dict[str, Any]:
+        """Settings that leave the recommendation loss alone."""
+        fields = model_class(self.model).Config.model_fields
+        return {name: 0 for name in ("item_loss_weight", "sequence_loss_weight", "user_loss_weight") if name in fields}
+
     def step_losses(self, dataset: Dataset, table: Path | None, **changes: Any) -> list[float]:
         model = self.untrained(dataset, table, **changes).train()
         batches = TrainBatches(make_split(dataset).train, 32, model.max_seq_len, 0)
@@ -220,10 +225,7 @@ class GradientConformance(RankingConformance):
             for at in range(5, items.shape[1]):
                 members = (model.item_domain == domain[0, at]).nonzero().squeeze(1)
                 changed[0, at] = members[(members == items[0, at]).nonzero().item() - 1]
-        for name in ("item_loss_weight", "sequence_loss_weight"):
-            if name in type(model.config).model_fields:
-                model = self.untrained(dataset, table, item_loss_weight=0, sequence_loss_weight=0)
-                break
+        model = self.untrained(dataset, table, **self.without_regularisation())
         assert not torch.equal(items, changed)
         with torch.no_grad():
             torch.manual_seed(0)  # the same negatives for both, where they are sampled
@@ -249,12 +251,7 @@ class GradientConformance(RankingConformance):
 
     def test_training_loss_equals_scoring(self, dataset: Dataset, table: Path | None) -> None:
         """The loss of one prefix is the softmax of the scores that the ranker sees for it."""
-        changes = {
-            name: 0
-            for name in ("item_loss_weight", "sequence_loss_weight")
-            if name in model_class(self.model).Config.model_fields
-        }
-        model = self.untrained(dataset, table, **changes)
+        model = self.untrained(dataset, table, **self.without_regularisation())
         history = dataset.user_items(12)[:6].astype(np.int64)
         target = int(dataset.user_items(12)[6])
         domain = int(dataset.item_domain[target])

@@ -19,6 +19,11 @@ class TestSemaCDRSampledSoftmax(GradientConformance):
         """Holds for the full softmax only; the sampled one is checked in test_losses."""
 
 
+class TestLLM4CDSR(GradientConformance):
+    model = "LLM4CDSR"
+    extra: ClassVar[dict[str, Any]] = {"loss": "softmax"}
+
+
 class TestSASRec(GradientConformance):
     model = "SASRec"
 

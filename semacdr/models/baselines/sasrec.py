@@ -1,7 +1,7 @@
 """SASRec on the mixed sequence (Kang & McAuley 2018), trained with a softmax over the catalogue.
 
 A pre-norm causal transformer over item ids, every position a target. The full softmax in place of one negative is what
-makes this old model a strong baseline (Klenitskiy & Vasilev, RecSys 2023).
+makes this old model a strong baseline (Klenitskiy & Vasilev, RecSys 2023); ``loss: bce`` is the original's one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.models.base import Loss, TextTables, VectorRecommender
 from semacdr.models.layers import ID_STD, CausalEncoder, init_weights, positions_from_end
-from semacdr.models.settings import SequenceSettings
+from semacdr.models.losses import pair_loss
+from semacdr.models.negatives import UniformNegatives, window_items
+from semacdr.models.settings import LossSettings
 from semacdr.models.softmax import CandidateSoftmax
 
 
-class SASRecConfig(SequenceSettings):
+class SASRecConfig(LossSettings):
     """Settings of SASRec."""
 
 
@@ -35,6 +37,7 @@ class SASRec(VectorRecommender):
         self.encoder = CausalEncoder(c.embedding_dim, c.num_layers, c.num_heads, c.ffn_dim, c.dropout, c.max_seq_len)
         self.start = nn.Embedding(1, c.embedding_dim)
         self.softmax = CandidateSoftmax(catalogue, c.scope, c.num_negatives)
+        self.negatives = UniformNegatives(self.softmax.group) if c.loss == "bce" else None
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0).float(), persistent=False)
         self.encoder.apply(init_weights)
         nn.init.normal_(self.id.weight, std=ID_STD)
@@ -48,14 +51,15 @@ class SASRec(VectorRecommender):
         return out
 
     def loss(self, batch: Batch) -> Loss:
-        """Softmax cross-entropy of every position's next item."""
-        assert batch.targets is not None
-        row, column = batch.targets.nonzero(as_tuple=True)
-        states, target = self.states(batch.items, batch.length)[row, column], batch.targets[row, column]
-        if batch.first_target is not None:
-            opening = batch.first_target[batch.first_target > 0]
-            states = torch.cat([states, self.start.weight.expand(len(opening), -1).to(states.dtype)])
-            target = torch.cat([target, opening])
+        """The loss of every position's next item: softmax cross-entropy, or that of the item and a wrong one."""
+        row, column, target = batch.events()
+        states = self.states(batch.items, batch.length)[row, column.clamp(min=0)]
+        states = torch.where((column >= 0).unsqueeze(1), states, self.start.weight.to(states.dtype))
+        if self.negatives is not None:
+            wrong = self.negatives.draw(self.softmax.group[target], row, window_items(batch))
+            right, wrong = ((states * self.id(ids)).sum(1).float() for ids in (target, wrong))
+            rec = pair_loss(right, wrong).sum() / max(1, len(target))
+            return Loss(rec, {"rec": float(rec.detach())})
         every = torch.arange(self.num_items + 1, device=target.device)
         rec = self.softmax(states, target, self.softmax.draw(target), self.id.weight, every)
         return Loss(rec, {"rec": float(rec.detach())})
