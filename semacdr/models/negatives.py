@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from semacdr.data.batches import Batch
 
-TRIES = 16  # draws again after a hit; a user who owns nearly all of a tiny domain may keep one in the end
+TRIES = 64  # draws again after a hit; a user who owns nearly all of a tiny domain may keep one in the end
 
 
 class UniformNegatives(nn.Module):
@@ -42,11 +42,12 @@ class UniformNegatives(nn.Module):
             (P,) item ids.
         """
         drawn = self._uniform(group)
+        again = torch.arange(len(group), device=group.device)
         for _ in range(TRIES):
-            hit = (owned[row] == drawn.unsqueeze(1)).any(1)
-            if not hit.any():
+            again = again[(owned[row[again]] == drawn[again].unsqueeze(1)).any(1)]
+            if not len(again):
                 break
-            drawn = torch.where(hit, self._uniform(group), drawn)
+            drawn[again] = self._uniform(group[again])
         return drawn
 
     def _uniform(self, group: Tensor) -> Tensor:

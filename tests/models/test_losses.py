@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semacdr.models import losses
-from semacdr.models.losses import info_nce, linear_cross_entropy, sampled_softmax, soft_targets
+from semacdr.models.losses import (
+    clip_soft,
+    info_nce,
+    linear_cross_entropy,
+    pair_loss,
+    sampled_softmax,
+    soft_targets,
+)
 
 
 def normal(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
@@ -174,3 +181,47 @@ def test_soft_targets_are_the_softmax_of_cosines() -> None:
     first = torch.tensor([near, near, far]) / (2 * near + far)
     last = torch.tensor([far, far, near]) / (near + 2 * far)
     torch.testing.assert_close(got, torch.stack([first, first, last]))
+
+
+def plain_clip_soft(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """systems.md 1.4 in plain loops; the targets are part of what is differentiated."""
+    m = len(x)
+    logits = [[(x[i] * y[j]).sum() / temperature for j in range(m)] for i in range(m)]
+    alike = [[((x[i] * x[j]).sum() + (y[i] * y[j]).sum()) / 2 * temperature for j in range(m)] for i in range(m)]
+    target = [[alike[i][j].exp() / sum(other.exp() for other in alike[i]) for j in range(m)] for i in range(m)]
+    total = torch.zeros((), dtype=x.dtype)
+    for i in range(m):
+        row = torch.stack(logits[i]).logsumexp(0)
+        column = torch.stack([logits[j][i] for j in range(m)]).logsumexp(0)
+        for j in range(m):
+            total = total + target[i][j] * (row - logits[i][j]) + target[j][i] * (column - logits[j][i])
+    return total / (2 * m)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.4, 3.0])
+def test_clip_soft_equals_plain_loops(temperature: float) -> None:
+    x, y = normal(0, 5, 3, scale=0.7), normal(1, 5, 3, scale=0.7)
+    assert_same_loss(lambda a, b: clip_soft(a, b, temperature), lambda a, b: plain_clip_soft(a, b, temperature), x, y)
+
+
+def test_clip_soft_by_hand() -> None:
+    """x1 = (1), x2 = (0), y1 = (2), y2 = (1): logits ((2, 1), (0, 0)), similarities ((2.5, 1), (1, 0.5))."""
+    first, second = 1 / (1 + math.exp(-1.5)), 1 / (1 + math.exp(-0.5))  # targets of the first column
+    rows = first * 0 + (1 - first) * 1 + math.log(1 + math.exp(-1)) + math.log(2)
+    columns = first * math.log(1 + math.exp(-2)) + second * (2 + math.log(1 + math.exp(-2)))
+    columns += (1 - first) * math.log(1 + math.exp(-1)) + (1 - second) * (1 + math.log(1 + math.exp(-1)))
+    found = clip_soft(torch.tensor([[1.0], [0.0]]), torch.tensor([[2.0], [1.0]]), 1.0)
+    assert found.item() == pytest.approx((rows + columns) / 4, rel=1e-6)
+
+
+def test_clip_soft_gradient_goes_through_the_targets() -> None:
+    x, y = (normal(seed, 4, 3).double().requires_grad_() for seed in (0, 1))
+    assert torch.autograd.gradcheck(lambda a, b: clip_soft(a, b, 0.5), (x, y))
+
+
+def test_pair_loss_by_hand() -> None:
+    found = pair_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0, -1.0]))
+    expected = [2 * math.log(2), math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1))]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+    scores = [normal(seed, 6).double().requires_grad_() for seed in (0, 1)]
+    assert torch.autograd.gradcheck(pair_loss, scores)
