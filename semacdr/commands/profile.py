@@ -50,7 +50,9 @@ _EXAMPLES = {
     "users": "example: semacdr profile users --dataset data/films --embeddings table --store films.sqlite --dry-run",
     "status": "example: semacdr profile status --store films.sqlite --json",
     "export": "example: semacdr profile export --dataset data/films --store films.sqlite --out films-profiles.parquet",
-    "show": "example: semacdr profile show 42 --dataset data/films --store films.sqlite",
+    "show": "examples:\n"
+    "  semacdr profile show 42 --dataset data/films --store films.sqlite\n"
+    "  semacdr profile show --user 7 --dataset data/films --store films.sqlite --embeddings table",
     "import": "example: semacdr profile import --dataset data/shop --store shop.sqlite --input answers.jsonl.gz "
     "--view attributes --model some-large-model --note source=...",
     "lint": "examples:\n  semacdr profile lint\n  semacdr profile lint my-prompts/item --json",

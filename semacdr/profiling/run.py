@@ -8,18 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from semacdr.data.dataset import Dataset
 from semacdr.data.item_rows import BLOCK_ROWS, ItemRows
-from semacdr.data.item_text import item_fields
-from semacdr.data.schema import DOMAIN
-from semacdr.errors import InputError
 from semacdr.profiling.cost import PlanCost, total_cost
-from semacdr.profiling.engines.base import Engine, ModelIdentity
-from semacdr.profiling.items import ItemProfiler, ViewCounts, plan_items, source_of
-from semacdr.profiling.lookup import kept_attempts
-from semacdr.profiling.prompts import Prompt, Vocabulary, shipped_prompt
+from semacdr.profiling.engines.base import Engine
+from semacdr.profiling.items import ItemProfiler, ViewCounts, plan_items
+from semacdr.profiling.prompts import Prompt, Vocabulary
 from semacdr.profiling.recorded import Record
-from semacdr.profiling.store import IMPORT_ENGINE, AnswerStore, RunRecord
+from semacdr.profiling.store import AnswerStore, RunRecord
 from semacdr.progress import Progress, say
 
 LOW_SHARE = 0.5
@@ -142,47 +137,3 @@ def compare_with_record(store: AnswerStore, record: Record) -> dict[str, int]:
     """
     both = [(answer, record.answers[key]) for key, answer in store.all_answers() if key in record.answers]
     return {"compared": len(both), "equal": sum(mine.text == other.text for mine, other in both)}
-
-
-def show_item(
-    dataset: Dataset,
-    store: AnswerStore,
-    prompts: Sequence[Prompt],
-    vocabulary: Vocabulary,
-    item_id: str,
-    kind: str | None = None,
-) -> list[dict[str, Any]]:
-    """Everything about one item's profiles: prompt, answer, parse, keys, and whether the prompt is still the one asked.
-
-    The store keeps no prompts; they are rendered again, and the key tells whether they changed since. A view that none
-    of the ``prompts`` is about is shown with the prompt that ships under the name kept.
-
-    Raises:
-        InputError: no such item, or nothing about it in the store.
-    """
-    index = dataset.known_item(item_id)
-    shown = store.item_profiles(dataset.name, item_id)
-    if not shown:
-        raise InputError(f"nothing about item {item_id!r} in this store", where=str(store.path))
-    row = {str(name): value for name, value in dataset.item_frame().iloc[index - 1].items()}
-    row[DOMAIN] = dataset.domains[dataset.item_domain[index]]
-    by_view = {prompt.view: prompt for prompt in prompts}
-    for entry in shown:
-        entry["other_text"] = entry["source"] not in ("", source_of(item_fields(row)))
-        if (entry["engine"] or "").startswith(IMPORT_ENGINE):  # what was asked elsewhere is not known
-            continue
-        prompt = by_view.get(entry["view"]) or shipped_prompt(entry["prompt"])
-        planned = plan_items([row], prompt, vocabulary, kind)[0] if prompt else []
-        if not prompt or not planned:
-            continue
-        identity = ModelIdentity(entry["model"], entry["revision"])
-        attempts = kept_attempts(store, prompt, planned, identity)[planned[0].item_id]
-        mine = next((attempt for attempt in attempts if attempt.key == entry["answer_key"]), None)
-        request = mine.request if mine else planned[0].request
-        entry["messages"] = [asdict(message) for message in request.messages]
-        entry["prefix"] = request.prefix
-        entry["schema"] = request.schema
-        entry["banned"] = list(request.banned)
-        entry["prompt_unchanged"] = mine is not None
-        entry["attempts"] = [{"kind": a.parse.kind, "answer": a.answer.text, "answer_key": a.key} for a in attempts]
-    return shown

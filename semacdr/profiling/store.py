@@ -28,6 +28,13 @@ _LOOKUP = 500  # keys per query, below SQLite's limit on parameters
 
 IMPORT_ENGINE = "import:"
 """Begins the engine's name of an imported answer; the head of the file's hash follows."""
+CLUSTER_MARK = "#"
+"""Between the id of a user and the number of one of the user's clusters."""
+_SHOWN = """
+SELECT p.item_id, p.view, p.kind, p.prompt, p.model, p.revision, p.source, p.answer AS answer_key,
+    p.parse AS parse_key, a.text AS answer, a.finish, a.attempt, a.engine, s.text AS text
+FROM profiles p LEFT JOIN answers a ON a.key = p.answer LEFT JOIN parses s ON s.key = p.parse
+"""
 # Only a store that has taken in answers made elsewhere has this one.
 _IMPORTS = """
 CREATE TABLE IF NOT EXISTS imports (
@@ -314,14 +321,15 @@ class AnswerStore:
 
     def item_profiles(self, dataset: str, item_id: str) -> list[dict[str, Any]]:
         """What one item has in every view: prompt, model, answer and parse with their keys."""
-        sql = (
-            "SELECT p.view, p.kind, p.prompt, p.model, p.revision, p.source, "
-            "p.answer AS answer_key, p.parse AS parse_key, "
-            "a.text AS answer, a.finish, a.attempt, a.engine, s.text AS text FROM profiles p "
-            "LEFT JOIN answers a ON a.key = p.answer LEFT JOIN parses s ON s.key = p.parse "
-            "WHERE p.dataset = ? AND p.item_id = ? ORDER BY p.view DESC"
-        )
-        return self._dicts(sql, (dataset, item_id))
+        return self._dicts(f"{_SHOWN} WHERE p.dataset = ? AND p.item_id = ? ORDER BY p.view DESC", (dataset, item_id))
+
+    def cluster_profiles(self, dataset: str, view: str, user_id: str) -> list[dict[str, Any]]:
+        """The same of a user's clusters in one view, by their numbers."""
+        first = f"{user_id}{CLUSTER_MARK}"
+        sql = f"{_SHOWN} WHERE p.dataset = ? AND p.view = ? AND p.item_id > ? AND p.item_id < ?"
+        found = self._dicts(sql, (dataset, view, first, f"{first}:"))  # what stands behind the digits
+        numbered = [entry for entry in found if entry["item_id"].removeprefix(first).isdigit()]
+        return sorted(numbered, key=lambda entry: int(entry["item_id"].removeprefix(first)))
 
     def status(self) -> list[dict[str, Any]]:
         """Counts of the current profiles by data set, view, prompt, model and kind."""

@@ -25,6 +25,7 @@ from semacdr.files import fingerprint
 from semacdr.profiling.engines.base import Request
 from semacdr.profiling.items import Planned
 from semacdr.profiling.prompts import Forbidden, Prompt, load_prompts
+from semacdr.profiling.store import CLUSTER_MARK
 from semacdr.resources import prompts_folder
 
 CLUSTER_VIEW, OVERALL_VIEW = "user_cluster", "user_overall"
@@ -41,7 +42,7 @@ def users_of(dataset: str) -> str:
 
 def cluster_id(user_id: str, cluster: int) -> str:
     """The id of one cluster of a user in the store."""
-    return f"{user_id}#{cluster}"
+    return f"{user_id}{CLUSTER_MARK}{cluster}"
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,18 @@ class Histories:
         """Lists of at most ``BLOCK_USERS`` histories, the first ``limit`` users of the data set in all."""
         count = len(self.user_ids) if limit is None else min(limit, len(self.user_ids))
         for start in range(0, count, BLOCK_USERS):
-            users = range(start, min(start + BLOCK_USERS, count))
-            events = [self._events.of(user) for user in users]
-            items = np.unique(np.concatenate(events))
-            rows = self._texts.take(items - 1).to_pylist()
-            lines = {int(item): item_line(row) for item, row in zip(items, rows)}
-            yield [self._history(user, mine.tolist(), lines) for user, mine in zip(users, events)]
+            yield self._block(range(start, min(start + BLOCK_USERS, count)))
+
+    def of(self, user: int) -> History:
+        """The history of the user with this index."""
+        return self._block([user])[0]
+
+    def _block(self, users: Sequence[int]) -> list[History]:
+        events = [self._events.of(user) for user in users]
+        items = np.unique(np.concatenate(events))
+        rows = self._texts.take(items - 1).to_pylist()
+        lines = {int(item): item_line(row) for item, row in zip(items, rows)}
+        return [self._history(user, mine.tolist(), lines) for user, mine in zip(users, events)]
 
     def _history(self, user: int, events: Sequence[int], lines: Mapping[int, str]) -> History:
         groups: dict[int, list[str]] = {}

@@ -232,6 +232,28 @@ def test_a_new_file_replaces_what_it_says_otherwise_and_nothing_else(tmp_path: P
         assert sum(row["answers"] for row in store.answer_counts()) == 12  # the old answer stays
 
 
+def test_gc_leaves_imported_answers_unless_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imported(tmp_path, answers())
+    imported(tmp_path, [{"item_id": IDS[3], "output": "another calm thing"}], name="later.jsonl")
+    command = ["profile", "gc", "--store", str(tmp_path / "s.sqlite")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "removed: 0 answers" in out
+    assert "kept: 1 imported answers that no profile uses; --imported includes them" in out
+    with AnswerStore(tmp_path / "s.sqlite") as store:
+        assert sum(row["answers"] for row in store.answer_counts()) == 12
+    # the first file again: its answer is still there, and has its profile back
+    assert imported(tmp_path, answers())["written"] == 1
+    assert main([*command, "--imported", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answers"] == 1
+    assert main([*command, "--imported"]) == 0
+    assert "removed: 1 answers" in (said := capsys.readouterr().out)
+    assert "kept" not in said
+    assert texts(tmp_path)[IDS[3]] == "calm thing number 3"
+    with AnswerStore(tmp_path / "s.sqlite") as store:
+        assert sum(row["answers"] for row in store.answer_counts()) == 11
+
+
 def test_an_import_that_breaks_off_is_finished_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

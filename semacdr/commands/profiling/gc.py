@@ -13,6 +13,9 @@ def add(action: Actions) -> None:
     gc = action("gc", "remove answers and parses that no current profile uses; not while a run writes to the store")
     gc.add_argument("--store", required=True, type=Path, metavar="FILE")
     gc.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    gc.add_argument(
+        "--imported", action="store_true", help="also imported answers, which only their file can bring back"
+    )
     gc.add_argument("--json", action="store_true", help="machine-readable, alone on stdout")
 
 
@@ -22,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.profiling.store import AnswerStore
 
     with AnswerStore(args.store, create=False) as store:
-        found = collect(store, dry_run=args.dry_run)
+        found = collect(store, dry_run=args.dry_run, imported=args.imported)
     if args.json:
         print_json(found)
         return
@@ -30,3 +33,5 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {group['view']}  {group['prompt']}  {group['model']} {group['revision']}: {group['answers']} answers")
     verb = "would go" if args.dry_run else "removed"
     print(f"{verb}: {found['answers']} answers ({found['bytes']} bytes of text), {found['parses']} parses")
+    if found["imported_kept"]:
+        print(f"kept: {found['imported_kept']} imported answers that no profile uses; --imported includes them")
