@@ -176,6 +176,16 @@ def test_fields_by_name_by_path_or_not_at_all(tmp_path: Path) -> None:
         imported(tmp_path, numbers)
 
 
+@pytest.mark.parametrize("first", [{"item_id": IDS[0]}, {"item_id": IDS[0], "error": "timeout"}, {"error": "timeout"}])
+def test_fields_are_found_where_the_first_row_lacks_them(tmp_path: Path, first: dict[str, Any]) -> None:
+    found = imported(tmp_path, [first, *answers()[1:]], skip_bad=True)
+    assert (found["id_field"], found["answer_field"], found["valid"], found["rejected"]) == ("item_id", "output", 10, 1)
+    deep: list[Line] = [{"item_id": item, "response": {"text": "A calm thing"}} for item in IDS]
+    deep[0] = {"item_id": IDS[0], "response": None}
+    found = imported(tmp_path, deep, answer_field="response.text", skip_bad=True)
+    assert (found["valid"], found["rejected_kinds"]) == (10, {"missing field response.text": 1})
+
+
 def test_a_template_checks_as_it_checks_what_is_generated(tmp_path: Path) -> None:
     template = load_prompt(prompts_folder() / "item" / "domain_agnostic" / "v1.j2")
     good = "It serves the wish for calm and closeness, in a bright mood."

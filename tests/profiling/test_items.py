@@ -176,9 +176,9 @@ def test_edit_of_one_item_runs_that_item_only(dataset: Dataset, tmp_path: Path) 
     with AnswerStore(None) as store:
         run(dataset, store, engine)
         engine.asked.clear()
-        changed = write_dataset(tmp_path / "data2", 3, lambda rows: rows[4].update(title="A Short Way Down"))
+        changed = write_dataset(tmp_path / "data2", 3, lambda rows: rows[4].update(title="Two Jetties North"))
         assert run(changed, store, engine)["generated"] == 2
-        assert all("A Short Way Down" in request.messages[-1].content for request in engine.asked)
+        assert all("Two Jetties North" in request.messages[-1].content for request in engine.asked)
 
 
 def test_changed_check_parses_again_without_a_call(dataset: Dataset, tmp_path: Path) -> None:
