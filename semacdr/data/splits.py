@@ -2,20 +2,25 @@
 
 Leave-one-out on the merged sequence is the default: a user's last event is the test target, the second last the
 validation target, the rest trains. A published split is taken as it is. Where the order across domains is unknown,
-leave-one-out is made per domain and the other domains' training events come first in the history.
+leave-one-out is made per domain and the other domains' training events come first in the history. ``transfer-X:DOMAIN``
+hides X % of the chosen users' history in a domain: see :mod:`semacdr.data.transfer`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from semacdr.data.dataset import Dataset
 from semacdr.data.schema import BoolArray, Int32Array, Int64Array, SplitName
+from semacdr.data.transfer import TEST, VALID, plan_transfer
 from semacdr.errors import InputError
 
 SECONDS_A_DAY = 86_400
+LEAVE_ONE_OUT = "leave-one-out"
+_TRANSFER = re.compile(r"transfer-(\d+):(.+)")
 MIN_EVENTS = 3  # a user with fewer has no history left to test on: all its events train
 
 
@@ -77,20 +82,25 @@ class Split:
         return self.test if split == "test" else self.valid
 
 
-def make_split(dataset: Dataset, name: str = "leave-one-out") -> Split:
+def make_split(dataset: Dataset, name: str = LEAVE_ONE_OUT) -> Split:
     """Divides a data set.
 
     Args:
         dataset: the data.
-        name: ``leave-one-out``; a data set with a published split ignores it and says ``published``.
+        name: ``leave-one-out``, or ``transfer-X:DOMAIN`` with X from 0 to 100. A data set with a published split takes
+            it in place of leave-one-out and says ``published``.
 
     Raises:
-        InputError: an unknown split name.
+        InputError: an unknown split name, or a transfer split that the data do not allow.
     """
+    transfer = _TRANSFER.fullmatch(name)
+    if transfer:
+        return _transfer(dataset, int(transfer[1]), transfer[2])
+    if name != LEAVE_ONE_OUT:
+        fix = "valid: leave-one-out, transfer-X:DOMAIN (for example transfer-80:" + dataset.domains[-1] + ")"
+        raise InputError(f"unknown split {name!r}", fix=fix)
     if dataset.targets is not None:
         return _published(dataset)
-    if name != "leave-one-out":
-        raise InputError(f"unknown split {name!r}", fix="valid: leave-one-out")
     if dataset.order == "within-domain":
         return _leave_one_out_per_domain(dataset)
     return _leave_one_out(dataset)
@@ -104,7 +114,9 @@ def _leave_one_out(dataset: Dataset) -> Split:
 
     def held_out(back: int) -> Examples:
         at = end[long] - back
-        return Examples(dataset.items, start[long], at, users, dataset.items[at], _strict(dataset, at, start[long]))
+        return Examples(
+            dataset.items, start[long], at, users, dataset.items[at], _strict(dataset.timestamps, at, start[long])
+        )
 
     train = TrainSequences(
         dataset.items,
@@ -113,14 +125,35 @@ def _leave_one_out(dataset: Dataset) -> Split:
         train_stop,
         np.arange(dataset.num_users, dtype=np.int32),
     )
-    return Split("leave-one-out", train, held_out(2), held_out(1), _count(dataset, train))
+    return Split(LEAVE_ONE_OUT, train, held_out(2), held_out(1), _count(dataset, train))
 
 
-def _strict(dataset: Dataset, at: Int64Array, start: Int64Array) -> BoolArray:
+def _transfer(dataset: Dataset, percent: int, domain: str) -> Split:
+    plan = plan_transfer(dataset, percent, domain)
+    user_of = np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
+    used = np.flatnonzero(plan.known | (np.arange(len(dataset.items)) == plan.target_at[user_of]))
+    # What is used of a user lies in one piece, the event to be predicted at its end: later ones are not known.
+    start = np.searchsorted(used, dataset.offsets[:-1])
+    end = np.searchsorted(used, dataset.offsets[1:])
+    stop = np.where(plan.target_at >= 0, end - 1, end)
+    items = dataset.items[used]
+    times = None if dataset.timestamps is None else dataset.timestamps[used]
+
+    def held_out(role: int) -> Examples:
+        users = np.flatnonzero(plan.role == role).astype(np.int32)
+        at, first = stop[users], start[users]
+        return Examples(items, first, at, users, items[at], _strict(times, at, first))
+
+    everyone = np.arange(dataset.num_users, dtype=np.int32)
+    train = TrainSequences(items, np.ones(len(items), np.bool_), start, stop, everyone)
+    return Split(f"transfer-{percent}:{domain}", train, held_out(VALID), held_out(TEST), _count(dataset, train))
+
+
+def _strict(timestamps: Int64Array | None, at: Int64Array, start: Int64Array) -> BoolArray:
     """Whether event ``at`` falls on a later day than the event before it; a first event does."""
-    if dataset.timestamps is None:
+    if timestamps is None:
         return np.ones(len(at), np.bool_)
-    day = dataset.timestamps // SECONDS_A_DAY
+    day = timestamps // SECONDS_A_DAY
     return np.asarray((at == start) | (day[at] > day[np.maximum(at - 1, 0)]), dtype=np.bool_)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from semacdr.config import Settings
+from semacdr.data.splits import LEAVE_ONE_OUT
 
 
 class TrainSettings(Settings):
@@ -38,7 +39,8 @@ class TrainSettings(Settings):
     """auto: a GPU if there is one, else the CPU; or cpu, cuda, cuda:1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, fp32 on a CPU."""
-    split: Literal["leave-one-out"] = "leave-one-out"
-    """How the data are divided; a published split is taken as it is."""
+    split: str = LEAVE_ONE_OUT
+    """How the data are divided: leave-one-out (a published split is taken as it is), or transfer-X:DOMAIN, which hides
+    X % of the chosen users' history in a domain."""
     checkpoint_s: float = Field(120.0, gt=0)
     """Seconds between checkpoints inside an epoch; one is always written after a validation."""
