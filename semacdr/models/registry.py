@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MODELS = {
     "SemaCDR": "semacdr.models.semacdr",
     "LLM4CDSR": "semacdr.models.llm4cdsr",
+    "DualLLM": "semacdr.models.dual_llm",
     "SASRec": "semacdr.models.baselines.sasrec",
     "Markov": "semacdr.models.baselines.markov",
     "Popularity": "semacdr.models.baselines.popularity",

@@ -29,6 +29,15 @@ from tests.planted import write_planted, write_vectors
 TINY = {"embedding_dim": 32, "num_layers": 1, "num_heads": 2, "ffn_dim": 64, "max_seq_len": 12, "dropout": 0.1}
 FAST = {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3, "warmup_steps": 5, "patience": 12}
 
+AUXILIARY_WEIGHTS = (
+    "item_loss_weight",
+    "sequence_loss_weight",
+    "user_loss_weight",
+    "mlm_weight",
+    "reconstruction_weight",
+    "contrast_weight",
+)
+
 
 class RankingConformance:
     """Promises of a ranking model. ``settings`` are the model's, small; ``extra`` those that only it has."""
@@ -185,7 +194,7 @@ class GradientConformance(RankingConformance):
     def without_regularisation(self) -> dict[str, Any]:
         """Settings that leave the recommendation loss alone."""
         fields = model_class(self.model).Config.model_fields
-        return {name: 0 for name in ("item_loss_weight", "sequence_loss_weight", "user_loss_weight") if name in fields}
+        return {name: 0 for name in AUXILIARY_WEIGHTS if name in fields}
 
     def step_losses(self, dataset: Dataset, table: Path | None, **changes: Any) -> list[float]:
         model = self.untrained(dataset, table, **changes).train()

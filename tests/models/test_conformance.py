@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import pytest
+
 from tests.models.conformance import GradientConformance, RankingConformance
+from tests.models.tiny_bert import write_tiny_bert
 
 
 class TestSemaCDR(GradientConformance):
@@ -22,6 +25,16 @@ class TestSemaCDRSampledSoftmax(GradientConformance):
 class TestLLM4CDSR(GradientConformance):
     model = "LLM4CDSR"
     extra: ClassVar[dict[str, Any]] = {"loss": "softmax"}
+
+
+class TestDualLLM(GradientConformance):
+    model = "DualLLM"
+
+    @pytest.fixture(scope="class", autouse=True)
+    def backbone(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        # a few tokens hold the newest event alone, which is what the planted transitions are made of
+        folder = write_tiny_bert(tmp_path_factory.mktemp("bert"))
+        type(self).extra = {"backbone": str(folder), "max_tokens": 8, "item_tokens": 6, "cotrain_after": 0}
 
 
 class TestSASRec(GradientConformance):
