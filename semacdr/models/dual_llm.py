@@ -39,7 +39,7 @@ from semacdr.local_models import EMBEDDED
 from semacdr.models.adapter import ItemEncoder
 from semacdr.models.base import Loss, SideData, TextTables, VectorRecommender
 from semacdr.models.dual_llm_losses import jaccard, multi_positive_nce, preservation_loss, pseudo_label_loss
-from semacdr.models.dual_llm_text import DomainLanguageModel, UserTexts, sharing_weights
+from semacdr.models.dual_llm_text import DomainLanguageModel, UserTexts, with_lora
 from semacdr.models.layers import init_weights
 from semacdr.models.softmax import CandidateSoftmax
 from semacdr.models.text_encoder import Backbone, load_trained
@@ -181,8 +181,7 @@ class DualLLM(VectorRecommender):
         vocabulary = self.texts.vocabulary((self.item_domain == domain).nonzero().squeeze(1))
         vectors = backbone.model.get_input_embeddings().weight[vocabulary].detach().clone()
         c = self.settings
-        own = sharing_weights(backbone)
-        own.add_lora(c.lora_rank, c.lora_alpha, targets=c.lora_targets)
+        own = with_lora(backbone, c.lora_rank, c.lora_alpha, c.lora_targets)
         return DomainLanguageModel(own, vectors, vocabulary)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:

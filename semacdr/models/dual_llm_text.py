@@ -150,10 +150,14 @@ class DomainLanguageModel(nn.Module):
         return F.cross_entropy(logits.float(), target)
 
 
-def sharing_weights(backbone: Backbone) -> Backbone:
-    """A copy that can take a LoRA of its own over the very same frozen weights."""
+def with_lora(backbone: Backbone, rank: int, alpha: float, targets: Sequence[str] | None) -> Backbone:
+    """A copy with a LoRA of its own, over the very same frozen weights."""
     kept = {id(part): part for part in (backbone.tokenizer, *backbone.parameters())}
-    return copy.deepcopy(backbone, kept)
+    own = copy.deepcopy(backbone, kept)
+    own.add_lora(rank, alpha, targets=targets)
+    # peft's shell claims the attributes of what it holds, and RecBole's count of FLOPs stumbles over that
+    own.model = own.model.get_base_model()
+    return own
 
 
 def _like_length(mask: Tensor) -> Iterator[tuple[Tensor, int]]:

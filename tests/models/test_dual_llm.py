@@ -241,6 +241,22 @@ def test_who_belongs_together(dataset: Dataset, bert: Path) -> None:
     assert torch.equal(strict.positives(batch, row, domain), expected)
 
 
+def test_borrowed_text_is_in_no_contrast(dataset: Dataset, bert: Path) -> None:
+    """Two users have pans before their first tea: their tea question is read from pans, and is only scored."""
+    model = make(dataset, bert)
+    tea, pans = (np.flatnonzero(dataset.item_domain == d) for d in (0, 1))
+    items = torch.tensor([[pans[0], pans[1], 0], [pans[3], pans[4], 0], [tea[1], pans[1], tea[2]]])
+    targets = torch.tensor([[0, tea[0], 0], [0, tea[0], 0], [0, 0, tea[3]]])
+    batch = Batch(items, torch.tensor([2, 2, 3]), targets)
+    assert model.draw(batch).domain.tolist() == [0, 0, 0]
+    torch.manual_seed(0)
+    loss = model.loss(batch)
+    alone = model.loss(Batch(items[2:], torch.tensor([3]), targets[2:]))
+    assert loss.parts["contrast"] == 0  # one text of its own domain is left, without a partner
+    assert loss.parts["reconstruction"] == pytest.approx(alone.parts["reconstruction"], rel=1e-4)
+    assert loss.parts["next"] > 0
+
+
 def test_free_user_vectors_are_in_the_scores_and_nowhere_else(dataset: Dataset, bert: Path) -> None:
     model, batch = make(dataset, bert), training_batch(dataset)
 

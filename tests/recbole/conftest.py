@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("recbole")
 
 from semacdr.data.dataset import Dataset
+from tests.models.tiny_bert import write_tiny_bert
 from tests.planted import write_planted, write_vectors
 
 SMALL = {
@@ -31,6 +32,7 @@ class World:
     dataset: Dataset
     data_path: Path
     vectors: Path
+    backbone: Path
 
     def settings(self, checkpoints: Path, **others: Any) -> dict[str, Any]:
         """RecBole's settings for a short training."""
@@ -47,6 +49,7 @@ class World:
             "valid_metric": "NDCG@10",
             "metric_decimal_place": 8,
             **SMALL,
+            "backbone": str(self.backbone),
             **others,
         }
 
@@ -58,7 +61,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("planted")
     dataset = write_planted(folder / "ours")
     semacdr.recbole.export(folder / "ours", folder / "atomic", "planted")
-    return World(dataset, folder / "atomic", write_vectors(folder / "table", dataset))
+    vectors = write_vectors(folder / "table", dataset)
+    return World(dataset, folder / "atomic", vectors, write_tiny_bert(folder / "bert"))
 
 
 @pytest.fixture(autouse=True)
