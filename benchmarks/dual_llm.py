@@ -33,7 +33,7 @@ from semacdr.resources import find_config
 from semacdr.run import build_model, load_run
 
 RESULTS = Path(__file__).parent / "results"
-CONFIG = Path("dual-llm/DualLLM.yaml")
+CONFIG = Path("dual-llm/cpu/DualLLM.yaml")
 SHARES = (50, 80, 100)
 PROTOCOLS = ("full", "sampled-999")
 METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
