@@ -75,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     converting.add_argument(
         "--min-user-domain", type=_count, default=0, metavar="N", help="core: least events of a user in every domain"
     )
+    converting.add_argument(
+        "--keep-overlap",
+        type=float,
+        metavar="SHARE",
+        help="share (0 to 1) of the users of several domains that stay whole; each other becomes one user a domain",
+    )
+    converting.add_argument("--overlap-seed", type=_count, default=0, metavar="N", help="of that choice (default: 0)")
     converting.add_argument("--skip-bad", action="store_true", help="leave bad rows out instead of stopping")
     converting.add_argument("--json", action="store_true", help="the manifest, alone on stdout")
 
@@ -145,6 +152,8 @@ def _convert(args: argparse.Namespace) -> None:
         min_user=args.min_user,
         min_item=args.min_item,
         min_user_domain=args.min_user_domain,
+        keep_overlap=args.keep_overlap,
+        overlap_seed=args.overlap_seed,
     )
     manifest = convert(args.format, args.input, args.output, options, filters, name=args.name, skip_bad=args.skip_bad)
     if args.json:

@@ -78,7 +78,10 @@ def convert(
 
 def _plain(options: ReadOptions | Filters) -> dict[str, Any]:
     """The settings that are set."""
-    return {key: dict(value) if key == "columns" else value for key, value in vars(options).items() if value}
+    unset = vars(type(options)())
+    return {
+        key: dict(value) if key == "columns" else value for key, value in vars(options).items() if value != unset[key]
+    }
 
 
 def _checked_items(items: pd.DataFrame, report: BadRows, source: Path | None) -> pd.DataFrame:

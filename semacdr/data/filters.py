@@ -1,4 +1,4 @@
-"""Filters on raw events: time windows, repeats, the newest events of a user, iterated k-cores."""
+"""Filters on raw events: time windows, repeats, the newest events of a user, iterated k-cores, fewer shared users."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from semacdr.data import schema
+from semacdr.data.overlap import split_shared_users
 from semacdr.data.schema import BoolArray
 from semacdr.errors import InputError
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What to leave out, applied in this order: window, repeats, newest, core.
+    """What to leave out, applied in this order: window, repeats, newest, core, overlap.
 
     Cores are iterated until every count holds at once. An item that falls out of a core leaves the catalogue too.
     """
@@ -33,10 +34,15 @@ class Filters:
     """Least events of an item."""
     min_user_domain: int = 0
     """Least events of a user in every domain."""
+    keep_overlap: float | None = None
+    """Share of the users of several domains that stay whole; each other becomes one user a domain."""
+    overlap_seed: int = 0
+    """Of the choice of those that stay whole."""
 
     def any(self) -> bool:
         """Whether any filter is set."""
-        return any(value not in (None, 0, "off") for value in vars(self).values())
+        others = (value for key, value in vars(self).items() if "overlap" not in key)
+        return self.keep_overlap is not None or any(value not in (None, 0, "off") for value in others)
 
 
 def repeats(events: pd.DataFrame) -> BoolArray:
@@ -78,6 +84,8 @@ def apply_filters(
             alive = pd.MultiIndex.from_frame(events[[schema.ITEM_ID, schema.DOMAIN]].drop_duplicates())
             listed = pd.MultiIndex.from_frame(items[[schema.ITEM_ID, schema.DOMAIN]])
             items = items[listed.isin(alive)]
+    if filters.keep_overlap is not None:
+        events = split_shared_users(events, filters.keep_overlap, filters.overlap_seed)
     return events.reset_index(drop=True), items.reset_index(drop=True)
 
 

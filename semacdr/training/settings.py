@@ -44,3 +44,6 @@ class TrainSettings(Settings):
     X % of the chosen users' history in a domain."""
     checkpoint_s: float = Field(120.0, gt=0)
     """Seconds between checkpoints inside an epoch; one is always written after a validation."""
+    cap_cpu_s: float | None = Field(None, gt=0)
+    """CPU seconds of training and validation after which no further epoch starts; the best weights so far are kept.
+    CPU seconds, because a busy machine would otherwise shorten a training. None: no cap."""

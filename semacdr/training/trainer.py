@@ -69,6 +69,7 @@ class Cursor:
     last_loss: float = 0.0
     train_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    valid_cpu_seconds: float = 0.0
 
 
 class Trainer:
@@ -100,9 +101,9 @@ class Trainer:
         settings, cursor = self.settings, self.cursor
         total = len(self.batches) * settings.epochs
         progress = Progress(total, "train", "steps", done=cursor.step)
-        while cursor.epoch < settings.epochs and not self._stopped():
+        while not self.stopped():
             self._epoch(total, progress)
-            if cursor.epoch % settings.eval_every == 0 or cursor.epoch == settings.epochs:
+            if cursor.epoch % settings.eval_every == 0 or cursor.epoch == settings.epochs or self._capped():
                 self._validate()
         progress.close()
         if self.best:
@@ -110,9 +111,21 @@ class Trainer:
         self.model.eval()
         return cursor
 
-    def _stopped(self) -> bool:
-        waited = (self.cursor.epoch - self.cursor.best_epoch) // self.settings.eval_every
-        return self.cursor.best_epoch >= 0 and waited >= self.settings.patience
+    def stopped(self) -> str | None:
+        """Why no further epoch starts: ``epochs``, ``patience`` or ``cap``; None while training goes on."""
+        cursor = self.cursor
+        waited = (cursor.epoch - cursor.best_epoch) // self.settings.eval_every
+        if cursor.epoch >= self.settings.epochs:
+            return "epochs"
+        if cursor.best_epoch >= 0 and waited >= self.settings.patience:
+            return "patience"
+        return "cap" if self._capped() else None
+
+    def _capped(self) -> bool:
+        """Whether the CPU seconds are spent and an epoch is whole; what a kill undid does not count."""
+        cursor, cap = self.cursor, self.settings.cap_cpu_s
+        whole = cursor.epoch > 0 and cursor.batch == 0
+        return cap is not None and whole and cursor.cpu_seconds + cursor.valid_cpu_seconds >= cap
 
     def _epoch(self, total: int, progress: Progress) -> None:
         cursor = self.cursor
@@ -156,8 +169,9 @@ class Trainer:
         return self.settings.precision == "bf16"
 
     def _validate(self) -> None:
-        cursor = self.cursor
+        cursor, cpu = self.cursor, time.process_time()
         scores = validation_score(self.model, self.split.valid, self.dataset, self.settings.valid_protocol)
+        cursor.valid_cpu_seconds += time.process_time() - cpu
         score = scores["all"]
         better = score > cursor.best_score or not len(self.split.valid)  # nothing to choose by: the last one counts
         if better:
@@ -264,10 +278,12 @@ def train(
     write_json(out / run_folder.RUN, manifest)
     result: dict[str, Any]
     if cls.trained_by_gradient:
-        cursor = Trainer(instance, data, split, training, out).train()
+        trainer = Trainer(instance, data, split, training, out)
+        cursor = trainer.train()
         result = {
             "best_epoch": cursor.best_epoch,
             "epochs": cursor.epoch,
+            "stopped_by": trainer.stopped(),
             "valid_ndcg@10": cursor.best_score,
             "train_seconds": round(cursor.train_seconds, 2),
             "train_cpu_seconds": round(cursor.cpu_seconds, 2),

@@ -10,7 +10,14 @@ import pandas as pd
 import pytest
 
 from semacdr.errors import InputError
-from semacdr.evaluation.paired import paired_test, sign_flip_p, target_values
+from semacdr.evaluation.paired import (
+    holm,
+    paired_test,
+    paired_tests,
+    sign_flip_p,
+    sign_flip_p_values,
+    target_values,
+)
 
 
 def test_sign_flips_against_all_of_them() -> None:
@@ -29,6 +36,38 @@ def test_no_difference_is_no_evidence_and_a_clear_one_is() -> None:
     assert found.difference == pytest.approx(0.1)
     assert found.p_value == pytest.approx(1 / 501)
     assert found.ci_low > 0
+
+
+def test_several_systems_at_once_are_each_tested_alone() -> None:
+    random = np.random.default_rng(2)
+    other, values = random.random(60), random.random((60, 3))
+    values[:, 1] = other
+    user = np.arange(60) // 2
+    together = paired_tests(values, other, user, 200, 400)
+    for at, found in enumerate(together):
+        alone = paired_tests(values[:, at : at + 1], other, user, 200, 400)[0]
+        numbers = (found.ci_low, found.ci_high, found.effect_size)
+        assert numbers == pytest.approx((alone.ci_low, alone.ci_high, alone.effect_size))
+        assert found.p_value == pytest.approx(alone.p_value, abs=0.12)  # other flips, where users without a gap go
+    assert together[1].p_value == 1.0
+    assert together[1].effect_size == 0.0
+    columns = sign_flip_p_values(np.array([[1.0, 0.1], [1.0, -0.1], [1.0, 0.1]]), 4_000)
+    assert columns == pytest.approx([2 / 8, 1.0], abs=0.03)  # all signs equal: 2 of 8; |sum| of the others: always
+
+
+def test_effect_size_by_hand() -> None:
+    """Users' mean gaps .1, .3, .2: mean .2, standard deviation .1."""
+    gaps, user = np.array([0.1, 0.2, 0.4, 0.2]), np.array([7, 9, 9, 8])
+    assert paired_test(gaps, np.zeros(4), user, 50).effect_size == pytest.approx(2.0)
+
+
+def test_holm_by_hand() -> None:
+    # .01 x 4, .02 x 3 = .06, .03 x 2 = .06, .5 x 1
+    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    # .03 x 2 = .06, and .04 x 1 is raised to it
+    assert holm([0.03, 0.04]) == pytest.approx([0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 def test_a_user_counts_once_however_many_targets_it_has() -> None:
