@@ -149,7 +149,8 @@ class AnswerStore:
                     where=str(self.path),
                     fix="what was finished is kept: when that process has ended, the same command goes on",
                 ) from None
-            raise SemacdrError(f"the store cannot be used ({error})", where=str(self.path)) from None
+            fix = "what was finished is kept: when that is mended, the same command goes on"
+            raise SemacdrError(f"the store cannot be used ({error})", where=str(self.path), fix=fix) from None
         except sqlite3.DatabaseError as error:
             raise SemacdrError(
                 f"the store is damaged ({error})",
