@@ -66,6 +66,13 @@ class TrainSequences:
     def __len__(self) -> int:
         return len(self.start)
 
+    def events(self) -> tuple[Int64Array, Int64Array]:
+        """Of every event, sequence by sequence: the index of its sequence (E,) and its place in ``items`` (E,)."""
+        length = self.stop - self.start
+        sequence = np.repeat(np.arange(len(length)), length)
+        place = np.arange(len(sequence)) - np.repeat(np.cumsum(length) - length, length) + self.start[sequence]
+        return sequence, place
+
 
 @dataclass(frozen=True)
 class Split:

@@ -36,6 +36,14 @@ def select_views(text: TextTables, views: list[str] | None) -> dict[str, Tensor]
     return {view: text[view] for view in views}
 
 
+def needed_views(model: str, text: TextTables | None, views: list[str] | None) -> dict[str, Tensor]:
+    """:func:`select_views` for a model that knows items by text alone: no table at all is an :class:`InputError`."""
+    chosen = select_views(text or {}, views)
+    if not chosen:
+        raise InputError(f"{model} knows items by their text alone", fix="give text vectors: --embeddings DIR")
+    return chosen
+
+
 @dataclass(frozen=True)
 class SideData:
     """What some models know beside item vectors.

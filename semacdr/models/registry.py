@@ -15,6 +15,10 @@ MODELS = {
     "LLM4CDSR": "semacdr.models.llm4cdsr",
     "DualLLM": "semacdr.models.dual_llm",
     "SASRec": "semacdr.models.baselines.sasrec",
+    "SASRecSingle": "semacdr.models.baselines.sasrec_single",
+    "UniSRec": "semacdr.models.baselines.unisrec",
+    "TextKNN": "semacdr.models.baselines.text_knn",
+    "ItemKNN": "semacdr.models.baselines.item_knn",
     "Markov": "semacdr.models.baselines.markov",
     "Popularity": "semacdr.models.baselines.popularity",
 }

@@ -295,7 +295,7 @@ def train(
             "train_seconds": round(time.perf_counter() - started, 2),
             "train_cpu_seconds": round(time.process_time() - cpu, 2),
         }
-    result["device"] = str(next(iter(instance.state_dict().values())).device)
+    result["device"] = str(next(instance.buffers()).device)
     result["parameters"] = sum(p.numel() for p in instance.parameters())
     result["peak_rss_bytes"] = peak_bytes()
     weights = {name: value.detach().cpu().contiguous() for name, value in instance.state_dict().items()}

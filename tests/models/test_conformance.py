@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from semacdr.data.dataset import Dataset
+from semacdr.errors import InputError
 from tests.models.conformance import GradientConformance, RankingConformance
 from tests.models.tiny_bert import write_tiny_bert
 
@@ -39,6 +41,27 @@ class TestDualLLM(GradientConformance):
 
 class TestSASRec(GradientConformance):
     model = "SASRec"
+
+
+class TestSASRecSingle(GradientConformance):
+    model = "SASRecSingle"
+
+
+class TestUniSRec(GradientConformance):
+    model = "UniSRec"
+
+    def test_runs_without_text(self, dataset: Dataset) -> None:
+        with pytest.raises(InputError, match="--embeddings"):
+            self.untrained(dataset, None)
+
+
+class TestTextKNN(RankingConformance):
+    model = "TextKNN"
+    planted = False  # nothing is learned: which of two near texts comes next cannot be known
+
+
+class TestItemKNN(RankingConformance):
+    model = "ItemKNN"
 
 
 class TestMarkov(RankingConformance):

@@ -29,6 +29,7 @@ class SASRec(VectorRecommender):
 
     Config = SASRecConfig
     trained: Tensor
+    encoder: nn.Module
 
     def __init__(self, config: SASRecConfig, catalogue: Catalogue, text: TextTables | None = None) -> None:
         super().__init__(config, catalogue, text)
@@ -43,18 +44,37 @@ class SASRec(VectorRecommender):
         nn.init.normal_(self.id.weight, std=ID_STD)
         nn.init.normal_(self.start.weight, std=0.02)
 
+    def inputs(self, items: Tensor) -> Tensor:
+        """(B, L) ids -> (B, L, D); zero for items that training never saw."""
+        # Normalised, an item weighs as much beside the blocks' outputs as they do, however small the table starts.
+        return F.layer_norm(self.id(items), (self.id.embedding_dim,), eps=1e-12) * self.trained[items].unsqueeze(2)
+
     def states(self, items: Tensor, length: Tensor) -> Tensor:
         """(B, L) ids -> (B, L, D)."""
-        # Normalised, an item weighs as much beside the blocks' outputs as they do, however small the table starts.
-        x = F.layer_norm(self.id(items), (self.id.embedding_dim,), eps=1e-12) * self.trained[items].unsqueeze(2)
-        out: Tensor = self.encoder(x, positions_from_end(length, items.shape[1]))
+        out: Tensor = self.encoder(self.inputs(items), positions_from_end(length, items.shape[1]))
         return out
+
+    def read(self, states: Tensor, items: Tensor, row: Tensor, column: Tensor, target_domain: Tensor) -> Tensor:
+        """States by which the events after given positions are predicted.
+
+        Args:
+            states: (B, L, D) from :meth:`states`.
+            items: (B, L) ids.
+            row: (P,) row of each position.
+            column: (P,) column of each position, -1 for the empty history, which has the start vector.
+            target_domain: (P,) domain of what is predicted.
+
+        Returns:
+            (P, D).
+        """
+        start = self.start.weight.to(states.dtype)
+        return torch.where((column >= 0).unsqueeze(1), states[row, column.clamp(min=0)], start)
 
     def loss(self, batch: Batch) -> Loss:
         """The loss of every position's next item: softmax cross-entropy, or that of the item and a wrong one."""
         row, column, target = batch.events()
-        states = self.states(batch.items, batch.length)[row, column.clamp(min=0)]
-        states = torch.where((column >= 0).unsqueeze(1), states, self.start.weight.to(states.dtype))
+        states = self.states(batch.items, batch.length)
+        states = self.read(states, batch.items, row, column, self.item_domain[target])
         if self.negatives is not None:
             wrong = self.negatives.draw(self.softmax.group[target], row, window_items(batch))
             right, wrong = ((states * self.id(ids)).sum(1).float() for ids in (target, wrong))
@@ -70,6 +90,7 @@ class SASRec(VectorRecommender):
 
     def user_vectors(self, batch: Batch) -> Tensor:
         """(B, D) state of the newest event, or the start vector."""
+        assert batch.target_domain is not None
         rows = torch.arange(len(batch.items), device=batch.items.device)
-        states = self.states(batch.items, batch.length)[rows, (batch.length - 1).clamp(min=0)]
-        return torch.where((batch.length > 0).unsqueeze(1), states, self.start.weight)
+        states = self.states(batch.items, batch.length)
+        return self.read(states, batch.items, rows, batch.length - 1, batch.target_domain)
