@@ -22,8 +22,6 @@ BLOCK_ITEMS = 1_024  # rows of the co-occurrence matrix at once: with few neighb
 class ItemKNNConfig(ItemToItemConfig):
     """Settings of ItemKNN."""
 
-    decay: float = Field(0.8, gt=0, le=1)
-    """Weight of an event relative to the next newer one."""
     neighbours: int = Field(0, ge=0)
     """Most similar items that each item of the history speaks for; 0: all."""
     shrink: float = Field(0.0, ge=0)

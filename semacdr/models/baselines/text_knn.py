@@ -24,9 +24,9 @@ class TextKNNConfig(Settings):
 
     views: list[str] | None = None
     """Text views to use; null takes all that the tables have."""
-    decay: float = Field(0.8, gt=0, le=1)
+    decay: float = Field(0.6, gt=0, le=1)
     """Weight of an event relative to the next newer one."""
-    max_seq_len: int = Field(10, gt=0)
+    max_seq_len: int = Field(3, gt=0)
     """L: the last events, whose texts are compared with a candidate's."""
 
 
