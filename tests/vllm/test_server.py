@@ -71,7 +71,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def engine(url: str, monkeypatch: pytest.MonkeyPatch) -> OpenAIEngine:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    return OpenAIEngine(None, Server(url, timeout_s=1200), concurrency=24)
+    return OpenAIEngine(None, Server(url, silence_s=4800), concurrency=24)
 
 
 def test_films(films: ItemRows, engine: OpenAIEngine, tmp_path: Path) -> None:
