@@ -47,7 +47,7 @@ MODELS = ("Popularity", "SASRec", "DualLLM")  # cheap ones first: a report of ha
 
 def cells(target_domain: str, seeds: list[int]) -> list[tuple[str, str, int]]:
     """(split, model, seed) of every run, the most wanted first."""
-    splits = ["leave-one-out", *(f"transfer-{share}:{target_domain}" for share in SHARES)]
+    splits = ["leave-one-out", *(f"transfer-{share}:{target_domain}" for share in reversed(SHARES))]
     wanted = [(split, model, seed) for seed in seeds for split in splits for model in MODELS]
     return [cell for cell in wanted if cell[1] != "Popularity" or cell[2] == seeds[0]]
 
