@@ -315,6 +315,17 @@ def test_pseudo_labels_are_a_switch(dataset: Dataset, bert: Path) -> None:
         make(dataset, bert, pseudo_label_weight=1.0, num_negatives=8)
 
 
+def test_without_any_overlap(bert: Path, tmp_path: Path) -> None:
+    """No user has both domains: nothing is pulled together across them, and either can be asked about."""
+    apart = write_planted(tmp_path, users=40, single_domain_users=40)
+    model, batch = make(apart, bert, similar_users=2.0), training_batch(apart, 20)
+    loss = model.loss(batch)
+    assert loss.parts["contrast"] == 0
+    assert torch.isfinite(loss.total)
+    found = scores(model, history_batch([apart.user_items(0), apart.user_items(0)], [0, 1], 12))
+    assert torch.isfinite(found).all()
+
+
 def test_every_trained_part_gets_a_gradient(dataset: Dataset, bert: Path) -> None:
     model, batch = make(dataset, bert), training_batch(dataset, 40)
     model.loss(batch).total.backward()
