@@ -156,10 +156,10 @@ def build_model(
     catalogue = dataset.catalogue(split.train_count)
     if not cls.reads_side():
         return cls(settings, catalogue, text)
-    return cls(settings, catalogue, text, side=side_data(cls, dataset, users))
+    return cls(settings, catalogue, text, side=side_data(cls, dataset, split, users))
 
 
-def side_data(cls: type[Recommender], dataset: Dataset, users: EmbeddingTable | None) -> SideData:
+def side_data(cls: type[Recommender], dataset: Dataset, split: Split, users: EmbeddingTable | None) -> SideData:
     """What a class reads beside item vectors; what it does not read stays None."""
     vectors = texts = None
     if users is not None and cls.reads_users:
@@ -168,7 +168,7 @@ def side_data(cls: type[Recommender], dataset: Dataset, users: EmbeddingTable | 
         from semacdr.embedding.content import content_texts
 
         texts = ["", *(text or "" for text in content_texts(dataset.item_frame()))]
-    return SideData(dataset.num_users, vectors, texts)
+    return SideData(dataset.num_users, vectors, texts, split.train if cls.reads_sequences else None)
 
 
 def environment() -> dict[str, Any]:

@@ -54,11 +54,13 @@ class SideData:
             given, or the model reads none. E need not be that of the items.
         item_texts: (N+1,) content text of each item, "" for padding and for items without text; None where the model
             reads none, or RecBole's settings name none.
+        train: the training sequences, for models that make a graph of them.
     """
 
     num_users: int = 0
     user_vectors: Tensor | None = None
     item_texts: Sequence[str] | None = None
+    train: TrainSequences | None = None
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Recommender(nn.Module, ABC):
         reads_text: whether :class:`TextTables` are used where they are given.
         reads_users: whether vectors of users' profiles are used where they are given.
         reads_item_texts: whether the items' texts themselves are read.
+        reads_sequences: whether the training sequences are read to build the model.
     """
 
     Config: ClassVar[type[Settings]]
@@ -85,6 +88,7 @@ class Recommender(nn.Module, ABC):
     reads_text: ClassVar[bool] = False
     reads_users: ClassVar[bool] = False
     reads_item_texts: ClassVar[bool] = False
+    reads_sequences: ClassVar[bool] = False
     item_domain: Tensor  # (N+1,), -1 for padding
 
     def __init__(
@@ -99,7 +103,7 @@ class Recommender(nn.Module, ABC):
     @classmethod
     def reads_side(cls) -> bool:
         """Whether the constructor takes ``side``."""
-        return cls.reads_users or cls.reads_item_texts
+        return cls.reads_users or cls.reads_item_texts or cls.reads_sequences
 
     @property
     def num_items(self) -> int:
@@ -162,7 +166,7 @@ class VectorRecommender(Recommender):
     def prepare(self) -> None:
         """Computes and keeps the item vectors."""
         with torch.no_grad():
-            self._items = self.item_vectors().float().contiguous()
+            self._items = self.item_vectors().detach().float().contiguous()  # a bare parameter would be registered
 
     def prepared_items(self) -> Tensor:
         """(N+1, D) float32: the kept item vectors."""

@@ -19,6 +19,8 @@ MODELS = {
     "UniSRec": "semacdr.models.baselines.unisrec",
     "TextKNN": "semacdr.models.baselines.text_knn",
     "ItemKNN": "semacdr.models.baselines.item_knn",
+    "ABXI": "semacdr.models.baselines.abxi",
+    "C2DSR": "semacdr.models.baselines.c2dsr",
     "Markov": "semacdr.models.baselines.markov",
     "Popularity": "semacdr.models.baselines.popularity",
 }

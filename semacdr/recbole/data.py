@@ -167,7 +167,9 @@ def text_tables(config: Any, item_ids: StrArray) -> TextTables | None:
     return {view: torch.from_numpy(matrix) for view, matrix in table.aligned(item_ids).items()}
 
 
-def side_data(cls: type[Recommender], config: Any, dataset: Any, item_ids: StrArray) -> SideData:
+def side_data(
+    cls: type[Recommender], config: Any, dataset: Any, item_ids: StrArray, train: TrainSequences
+) -> SideData:
     """What a class reads beside item vectors, as far as the settings name it; users go by RecBole's own ids."""
     vectors = texts = None
     if cls.reads_users and config[USER_EMBEDDINGS]:
@@ -178,4 +180,4 @@ def side_data(cls: type[Recommender], config: Any, dataset: Any, item_ids: StrAr
         named = Dataset.load(config[ITEM_TEXTS])
         by_item = dict(zip(named.item_ids[1:], content_texts(named.item_frame())))
         texts = [by_item.get(item) or "" for item in item_ids]
-    return SideData(int(dataset.user_num), vectors, texts)
+    return SideData(int(dataset.user_num), vectors, texts, train if cls.reads_sequences else None)

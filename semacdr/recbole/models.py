@@ -43,7 +43,7 @@ class RecboleModel(SequentialRecommender):
         train = Events(dataset).sequences()
         items = catalogue(config, dataset, train)
         text = text_tables(config, items.item_ids) if cls.reads_text else None
-        side = {"side": side_data(cls, config, dataset, items.item_ids)} if cls.reads_side() else {}
+        side = {"side": side_data(cls, config, dataset, items.item_ids, train)} if cls.reads_side() else {}
         self.inner = cls(settings, items, text, **side)
         self.domain_known = config[DOMAIN_KNOWN] is not False
         self.whole_sequences = hasattr(dataset, "every_row")

@@ -38,11 +38,11 @@ from semacdr.training.settings import TrainSettings
 
 
 def make_optimiser(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; decay only where it means something: matrices, not biases, norms or scalars."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
+    """AdamW; decay only where it means something, unless the settings say all: matrices, not biases, norms, scalars."""
+    decayed = [p for p in model.parameters() if p.dim() >= 2 or settings.decay_all]
+    others = [p for p in model.parameters() if p.dim() < 2 and not settings.decay_all]
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)

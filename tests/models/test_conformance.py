@@ -64,6 +64,21 @@ class TestItemKNN(RankingConformance):
     model = "ItemKNN"
 
 
+class TestABXI(GradientConformance):
+    model = "ABXI"
+    extra: ClassVar[dict[str, Any]] = {"domain_rank": 4, "invariant_rank": 8}
+
+    def test_training_loss_equals_scoring(self) -> None:  # type: ignore[override]
+        """Its softmax is over every domain's items, with a temperature; checked in baselines/test_abxi.py."""
+
+
+class TestC2DSR(GradientConformance):
+    model = "C2DSR"
+
+    def without_regularisation(self) -> dict[str, Any]:
+        return {**super().without_regularisation(), "shared_loss_weight": 0}
+
+
 class TestMarkov(RankingConformance):
     model = "Markov"
 
