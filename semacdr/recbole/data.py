@@ -167,9 +167,7 @@ def text_tables(config: Any, item_ids: StrArray) -> TextTables | None:
     return {view: torch.from_numpy(matrix) for view, matrix in table.aligned(item_ids).items()}
 
 
-def side_data(
-    cls: type[Recommender], config: Any, dataset: Any, item_ids: StrArray, train: TrainSequences
-) -> SideData:
+def side_data(cls: type[Recommender], config: Any, dataset: Any, item_ids: StrArray, train: TrainSequences) -> SideData:
     """What a class reads beside item vectors, as far as the settings name it; users go by RecBole's own ids."""
     vectors = texts = None
     if cls.reads_users and config[USER_EMBEDDINGS]:

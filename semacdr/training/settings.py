@@ -22,7 +22,7 @@ class TrainSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decoupled decay; biases, norms and scalars are spared."""
     decay_all: bool = False
-    """Decay biases, norms and scalars too, as PyTorch's AdamW does unless told otherwise; published recipes rely on it."""
+    """Decay biases, norms and scalars too, as some published recipes do."""
     warmup_steps: int = Field(100, ge=0)
     """Steps of linear warm-up."""
     final_rate: float = Field(1.0, gt=0, le=1)

@@ -203,10 +203,9 @@ class ABXI(VectorRecommender):
         seen = torch.arange(1, width + 1, device=items.device) + (self.settings.max_seq_len - length)[:, None]
         empty = (seen.repeat(2, 1) - visible.sum(2)).clamp(min=0) * self.settings.attend_padding
         both = torch.cat([items, own])
-        real = (both > 0).unsqueeze(2)
-        e = self.dropout((self.id(both) + self.position(position)) * real)
+        e = self.dropout(self.id(both) + self.position(position))  # where no event is, no query looks
         itself = torch.eye(width, dtype=torch.bool, device=items.device)  # no query without a key: softmax stays finite
-        mixed, aligned = (self.attention(e, visible | itself, empty) * real).split(B)
+        mixed, aligned = self.attention(e, visible | itself, empty).split(B)
         return mixed, aligned, own
 
     def user_states(

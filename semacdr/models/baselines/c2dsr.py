@@ -95,11 +95,12 @@ class C2DSR(VectorRecommender):
         self.softmax = CandidateSoftmax(catalogue, "domain", 0)
         if self._has_infomax:
             self.discriminators = nn.ModuleList(nn.Bilinear(D, D, 1) for _ in range(self.num_domains))
-            for discriminator in self.discriminators:
-                nn.init.xavier_uniform_(discriminator.weight)
-                nn.init.zeros_(discriminator.bias)
         self.dropout = Dropout(c.dropout)
         self.apply(init_weights)
+        for module in self.modules():
+            if isinstance(module, nn.Bilinear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
         for table in (self.mixed_id, self.single_id, self.classifier):
             nn.init.normal_(table.weight, std=ID_STD)
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0), persistent=False)
@@ -282,4 +283,5 @@ def transition_graph(train: TrainSequences, size: int, item_domain: Int8Array | 
     share = sp.diags(1 / np.maximum(np.asarray(count.sum(axis=1)).ravel(), 1)) @ count
     share = share.tocoo()
     index = torch.from_numpy(np.stack([share.row, share.col]).astype(np.int64))
-    return torch.sparse_coo_tensor(index, torch.from_numpy(share.data).float(), (size, size)).coalesce()
+    values = torch.from_numpy(share.data).float()
+    return torch.sparse_coo_tensor(index, values, (size, size), check_invariants=True).coalesce()
