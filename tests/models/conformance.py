@@ -36,6 +36,7 @@ AUXILIARY_WEIGHTS = (
     "mlm_weight",
     "reconstruction_weight",
     "contrast_weight",
+    "shared_loss_weight",
 )
 
 

@@ -75,9 +75,6 @@ class TestABXI(GradientConformance):
 class TestC2DSR(GradientConformance):
     model = "C2DSR"
 
-    def without_regularisation(self) -> dict[str, Any]:
-        return {**super().without_regularisation(), "shared_loss_weight": 0}
-
 
 class TestMarkov(RankingConformance):
     model = "Markov"

@@ -269,9 +269,7 @@ def transition_graph(train: TrainSequences, size: int, item_domain: Int8Array | 
     Returns:
         (N+1, N+1) sparse matrix whose row i holds the share of each item among those that followed i.
     """
-    length = train.stop - train.start
-    sequence = np.repeat(np.arange(len(length)), length)
-    place = np.arange(len(sequence)) - np.repeat(np.cumsum(length) - length, length) + train.start[sequence]
+    sequence, place = train.events()
     items, target = train.items[place], train.is_target[place]
     if item_domain is not None:
         order = np.lexsort((item_domain[items], sequence))  # stable: a domain's events keep their order
