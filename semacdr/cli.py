@@ -24,13 +24,14 @@ COMMANDS = {
     "profile": "item descriptions by a language model",
     "embed": "text vectors of items, one table a view",
     "train": "train a model into a run folder",
-    "evaluate": "ranking metrics of a run",
+    "evaluate": "metrics of a run",
     "recommend": "the top items for a user or a history",
+    "loid": "LoRA plug-ins of LoID: pre-training, likeness of domains",
     "doctor": "what is installed, and what each extra would add",
 }
 # module that a command imports -> the extra that brings it
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "safetensors", "transformers", "sentence_transformers", "gguf"), "train"),
+    **dict.fromkeys(("torch", "safetensors", "transformers", "sentence_transformers", "peft", "gguf"), "train"),
     "recbole": "recbole",
 }
 

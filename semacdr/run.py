@@ -94,9 +94,9 @@ def load_run(
     path = Path(path)
     place = pick_device(device)
     manifest = read_run(path)
-    data = Dataset.load(_found(path, dataset or manifest["dataset"], "--dataset"))
-    if data.fingerprint != manifest["dataset_fingerprint"]:
-        raise InputError("the data set has changed since this run was trained", where=str(data.path), fix="train again")
+    if "domain" in manifest["training"]:
+        raise InputError("this run predicts ratings and ranks nothing", where=str(path))
+    data = dataset_of(path, manifest, dataset)
     split = make_split(data, manifest["training"]["split"])
     table = _table(path, manifest, "embeddings", embeddings)
     users = _table(path, manifest, "user_embeddings", user_embeddings)
@@ -120,6 +120,18 @@ def _table(run: Path, manifest: Mapping[str, Any], key: str, moved: str | Path |
         what = key.replace("_", " ")
         raise InputError(f"the {what} have changed since this run was trained", where=str(run), fix="train again")
     return table
+
+
+def dataset_of(run: Path, manifest: Mapping[str, Any], moved: str | Path | None = None) -> Dataset:
+    """The data set that a run was trained on.
+
+    Raises:
+        InputError: it is gone or has changed.
+    """
+    data = Dataset.load(_found(run, moved or manifest["dataset"], "--dataset"))
+    if data.fingerprint != manifest["dataset_fingerprint"]:
+        raise InputError("the data set has changed since this run was trained", where=str(data.path), fix="train again")
+    return data
 
 
 def _found(run: Path, path: str | Path, option: str) -> Path:

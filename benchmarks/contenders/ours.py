@@ -14,6 +14,7 @@ from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
 from semacdr.models.baselines.sasrec import SASRec, SASRecConfig
 from semacdr.training.settings import TrainSettings
+from semacdr.training.tasks import RankingTask
 from semacdr.training.trainer import Trainer
 
 
@@ -41,11 +42,13 @@ class MeteredTrainer(Trainer):
 
     def export(self) -> None:
         """Writes the vectors as they stand."""
-        model, examples = self.model, self.split.test
+        model, task = self.model, self.task
         assert isinstance(model, SASRec)
+        assert isinstance(task, RankingTask)
+        examples = task.split.test
         model.eval()
         users = np.zeros((len(examples), model.id.embedding_dim), np.float32)
-        for rows, batch in example_batches(examples, self.dataset.item_domain, 512, model.max_seq_len):
+        for rows, batch in example_batches(examples, task.dataset.item_domain, 512, model.max_seq_len):
             users[rows] = model.encode(batch).numpy()
         save_vectors(self.job.vector_folder(self.cursor.epoch), users, model.prepared_items().numpy())
         model.train()
@@ -88,7 +91,7 @@ def main() -> None:
     )
     torch.manual_seed(job.seed)
     model = SASRec(config, dataset.catalogue(split.train_count))
-    trainer = MeteredTrainer(model, dataset, split, settings)
+    trainer = MeteredTrainer(model, RankingTask(model, dataset, split, settings), settings)
     prep = Clock.now().since(start)
     trainer.job, trainer.epochs = job, Epochs(Clock.now())
     trainer.train()

@@ -1,9 +1,12 @@
-"""Ranks the held-out targets of a run and prints the metrics, overall and for each domain, with intervals.
+"""Ranks the held-out targets of a run, or predicts its held-out ratings, and prints metrics with intervals.
 
 The protocols: full (all items of the target's domain, seen ones left out; the default), full-all (every item of every
 domain, as RecBole ranks), sampled-999 and sampled-100 (that many unseen items of the target's domain). Several can be
 given. The interval of a mean is the central 95 % of a bootstrap over users. Writes metrics.json, metrics_long.json
 and ranks-PROTOCOL-SPLIT.parquet (one row a target) into the run folder.
+
+A run of a rating model has protocol rating: mse, mae and rmse of the held-out ratings, from reviews of the training
+part. rating-own-review lets a pair's own review be read, which leaks the label.
 
 example: semacdr evaluate runs/food --protocol full,sampled-999
 """
@@ -13,16 +16,23 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from semacdr.evaluation.evaluate import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``semacdr evaluate``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, as semacdr train writes it")
     parser.add_argument(
-        "--protocol", action="append", metavar="P", help="full, full-all, sampled-999, sampled-100; several with commas"
+        "--protocol",
+        action="append",
+        metavar="P",
+        help="full, full-all, sampled-999, sampled-100; several with commas",
     )
     parser.add_argument(
-        "--split", choices=("test", "valid"), default="test", help="the held-out targets to rank (default: test)"
+        "--split", choices=("test", "valid"), default="test", help="the held-out targets (default: test)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the negatives of a sampled protocol (default: 0)")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
@@ -34,14 +44,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates, writes and prints."""
+    from semacdr.evaluation.results import format_table, write_results
+    from semacdr.rating_run import is_rating_run
+    from semacdr.run import read_run
+
+    rating = is_rating_run(args.run)
+    asked = ",".join(args.protocol or ["rating" if rating else "full"])
+    names = list(dict.fromkeys(name.strip() for name in asked.split(",")))
+    results = _ratings(args, names) if rating else _rankings(args, names)
+    write_results(args.run, read_run(args.run), results, args.seed)
+    if args.json:
+        print(json.dumps({result.protocol.name: result.metrics for result in results}, indent=2))
+    else:
+        print("\n\n".join(format_table(result) for result in results))
+
+
+def _rankings(args: argparse.Namespace, names: list[str]) -> list[Result]:
+    """The results of a ranking model, one a protocol."""
     from semacdr.evaluation.evaluate import evaluate
     from semacdr.evaluation.protocols import get_protocol
-    from semacdr.evaluation.results import format_table, write_results
     from semacdr.progress import Progress
     from semacdr.run import load_run
 
-    names = [name.strip() for name in ",".join(args.protocol or ["full"]).split(",")]
-    protocols = [get_protocol(name) for name in dict.fromkeys(names)]
+    protocols = [get_protocol(name) for name in names]
     loaded = load_run(args.run, args.dataset, args.embeddings, args.device, args.user_embeddings)
     results = []
     for protocol in protocols:
@@ -58,8 +83,21 @@ def run(args: argparse.Namespace) -> None:
                 progress=progress,
             )
         )
-    write_results(args.run, loaded.manifest, results, args.seed)
-    if args.json:
-        print(json.dumps({result.protocol.name: result.metrics for result in results}, indent=2))
-    else:
-        print("\n\n".join(format_table(result) for result in results))
+    return results
+
+
+def _ratings(args: argparse.Namespace, names: list[str]) -> list[Result]:
+    """The results of a rating model, one a protocol."""
+    from semacdr.evaluation.ratings import OWN_REVIEW, evaluate_ratings, get_rating_protocol
+    from semacdr.progress import Progress, say
+    from semacdr.rating_run import load_rating_run
+
+    protocols = [get_rating_protocol(name).name for name in names]
+    loaded = load_rating_run(args.run, args.dataset, args.device)
+    if OWN_REVIEW in protocols:
+        say(f"{OWN_REVIEW}: the review of the rating that is asked for may be read, so the label leaks")
+    results = []
+    for name in protocols:
+        progress = Progress(len(loaded.data.rows(args.split)), f"evaluate under {name}", f"{args.split} ratings")
+        results.append(evaluate_ratings(loaded.model, loaded.dataset, loaded.data, name, args.split, progress=progress))
+    return results

@@ -1,8 +1,10 @@
 """Trains a model into a run folder. A killed run goes on with the same command, to the same weights.
 
-Settings come from the model's defaults, then --config FILE (YAML), then key=value pairs.
+Settings come from the model's defaults, then --config FILE (YAML), then key=value pairs. A rating model learns how many
+stars the users of one domain give, which domain=NAME says.
 
 example: semacdr train --model SemaCDR --dataset data/ml --embeddings emb/ml --out runs/ml epochs=20 dropout=0.2
+         semacdr train --model LoID --dataset data/reviews --out runs/loid domain=magazines
 """
 
 from __future__ import annotations
@@ -27,11 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs ``semacdr train``."""
     from semacdr.config import parse_pairs, read_yaml
+    from semacdr.models.registry import rates
     from semacdr.resources import find_config
+    from semacdr.training.rating import train_rating
     from semacdr.training.trainer import train
 
     values = read_yaml(find_config(args.config)) if args.config else {}
     values.update(parse_pairs(args.settings))
+    if rates(args.model, values):
+        print(train_rating(args.model, args.dataset, args.out, values, args.embeddings or args.user_embeddings))
+        return 0
     out = train(args.model, args.dataset, args.out, args.embeddings, values, args.user_embeddings)
     print(out)
     return 0

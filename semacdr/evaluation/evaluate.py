@@ -159,16 +159,19 @@ def subsets(per_user: pd.DataFrame, strict: bool) -> dict[str, BoolArray]:
     members: dict[str, BoolArray] = {ALL: np.ones(len(per_user), np.bool_)}
     if strict:
         members["strict"] = per_user["strict"].to_numpy(np.bool_)
-    for label, column, ends in (
-        ("item", "item_train_count", ITEM_BUCKETS),
-        ("user", "domain_history_length", USER_BUCKETS),
-    ):
-        count = per_user[column].to_numpy()
-        lower = 0
-        for end in ends:
-            members[f"{label} {lower}-{end}" if lower < end else f"{label} {end}"] = (count >= lower) & (count <= end)
-            lower = end + 1
-        members[f"{label} >{ends[-1]}"] = count >= lower
+    members |= buckets("item", per_user["item_train_count"].to_numpy(), ITEM_BUCKETS)
+    members |= buckets("user", per_user["domain_history_length"].to_numpy(), USER_BUCKETS)
+    return members
+
+
+def buckets(label: str, count: Int64Array, ends: Sequence[int]) -> dict[str, BoolArray]:
+    """Which counts fall between the ends, by name: ``item 0``, ``item 1-5``, ``item 6-20``, ``item >20``."""
+    members: dict[str, BoolArray] = {}
+    lower = 0
+    for end in ends:
+        members[f"{label} {lower}-{end}" if lower < end else f"{label} {end}"] = (count >= lower) & (count <= end)
+        lower = end + 1
+    members[f"{label} >{ends[-1]}"] = count >= lower
     return members
 
 

@@ -24,12 +24,14 @@ class Protocol:
         all_domains: rank the items of all domains, not only of the target's.
         leaves_out_seen: the user's history does not compete.
         num_negatives: K of a sampled protocol; None ranks all.
+        rates: no ranking at all: ratings are predicted (see :mod:`semacdr.evaluation.ratings`).
     """
 
     name: str
     all_domains: bool = False
     leaves_out_seen: bool = True
     num_negatives: int | None = None
+    rates: bool = False
 
 
 PROTOCOLS = {

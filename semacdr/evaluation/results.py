@@ -2,7 +2,7 @@
 
 metrics.json              ``{protocol: {domain: {metric: mean}}}``, over the protocols evaluated so far
 metrics_long.json         rows like a leaderboard's, with subsets and intervals
-ranks-PROTOCOL-ON.parquet one row a target
+ranks-PROTOCOL-ON.parquet one row a target; predictions-PROTOCOL-ON.parquet for ratings
 evaluation.json           manifest: the run that was evaluated, and with what
 
 Results on validation targets lie beside them, as ``metrics_valid.json`` and so on.
@@ -18,11 +18,12 @@ from typing import Any
 from semacdr import __version__
 from semacdr.data.schema import SplitName
 from semacdr.evaluation.evaluate import ALL, RESAMPLES, Result
+from semacdr.evaluation.protocols import Protocol
 from semacdr.files import file_sha256, fingerprint, read_json, write_atomic, write_json
 from semacdr.run import WEIGHTS
 
 FORMAT_VERSION = 1
-TABLE_METRICS = ("ndcg@10", "hr@10", "mrr")
+TABLE_METRICS = ("ndcg@10", "hr@10", "mrr", "mse", "mae", "rmse")
 # Of a run's manifest: what a leaderboard row tells about the training.
 TRAINING_COLUMNS = ("train_seconds", "train_cpu_seconds", "peak_rss_bytes", "parameters", "device")
 
@@ -53,13 +54,13 @@ def write_results(folder: Path, run: Mapping[str, Any], results: Sequence[Result
         protocols = {name: entry for name, entry in manifest["protocols"].items() if name not in new}
         rows = [row for row in read_json(long_path) if row["protocol"] in protocols]
     else:
-        for old in folder.glob(ranks_name("*", on)):
+        for old in (path for kind in ("ranks", "predictions") for path in folder.glob(f"{kind}-*-{on}.parquet")):
             old.unlink()
     # The manifest goes first and comes last, so that a kill in between leaves nothing that looks whole.
     manifest_path.unlink(missing_ok=True)
     training = {column: run.get("result", {}).get(column) for column in TRAINING_COLUMNS}
     for result in results:
-        ranks = folder / ranks_name(result.protocol.name, on)
+        ranks = folder / table_name(result.protocol, on)
         write_atomic(ranks, partial(result.per_user.to_parquet, index=False))
         rows += [{**row, "trials": 1, **training} for row in result.rows()]
         protocols[result.protocol.name] = {
@@ -120,3 +121,8 @@ def _fewer(result: Result) -> list[str]:
 def ranks_name(protocol: str, on: SplitName) -> str:
     """File name of the per-user ranks."""
     return f"ranks-{protocol}-{on}.parquet"
+
+
+def table_name(protocol: Protocol, on: SplitName) -> str:
+    """File name of the ranks, or of the predictions of a rating model."""
+    return f"predictions-{protocol.name}-{on}.parquet" if protocol.rates else ranks_name(protocol.name, on)

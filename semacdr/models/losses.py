@@ -157,3 +157,20 @@ def soft_targets(x: Tensor, temperature: float) -> Tensor:
     """(m, E) frozen vectors -> (m, m) row-softmax of their cosines: which things mean nearly the same."""
     unit = F.normalize(x, dim=1)
     return torch.softmax(unit @ unit.T / temperature, dim=1)
+
+
+def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """``max(0, margin + |a - p|^2 - |a - n|^2)`` for each row (LoID, arXiv 2404.00236, L_cl).
+
+    Args:
+        anchor: (m, D).
+        positive: (m, D) what row i of ``anchor`` belongs to.
+        negative: (m, D) what it does not.
+        margin: by which the negative must be farther, in squared distance.
+
+    Returns:
+        (m,) losses.
+    """
+    nearer = (anchor - positive).square().sum(1)
+    farther = (anchor - negative).square().sum(1)
+    return F.relu(margin + nearer - farther)

@@ -1,7 +1,12 @@
-"""Model names and where their classes are; nothing is imported until a model is asked for."""
+"""Model names and where their classes are; nothing is imported until a model is asked for.
+
+Ranking models (:mod:`semacdr.models.base`) say what comes next; rating models (:mod:`semacdr.models.rating`) how many
+stars a user gives. LoID is both.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -9,6 +14,7 @@ from semacdr.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from semacdr.models.base import Recommender
+    from semacdr.models.rating import RatingRecommender
 
 MODELS = {
     "SemaCDR": "semacdr.models.semacdr",
@@ -24,11 +30,33 @@ MODELS = {
     "Markov": "semacdr.models.baselines.markov",
     "Popularity": "semacdr.models.baselines.popularity",
 }
+RATING_MODELS = {
+    "LoID": "semacdr.models.loid",
+    "LoIDSource": "semacdr.models.loid_source",
+    "GlobalMean": "semacdr.models.baselines.global_mean",
+    "Biases": "semacdr.models.baselines.biases",
+}
 
 
 def model_class(name: str) -> type[Recommender]:
-    """The class of a model; an unknown name is an :class:`InputError`."""
+    """The class of a ranking model; an unknown name is an :class:`InputError`."""
     if name not in MODELS:
-        raise InputError(f"unknown model {name!r}", fix=nearest(name, MODELS))
+        raise InputError(f"unknown model {name!r}", fix=nearest(name, {**MODELS, **RATING_MODELS}))
     cls: type[Recommender] = getattr(import_module(MODELS[name]), name)
     return cls
+
+
+def rating_model_class(name: str) -> type[RatingRecommender]:
+    """The class of a rating model; an unknown name is an :class:`InputError`."""
+    if name not in RATING_MODELS:
+        raise InputError(f"no rating model {name!r}", fix=nearest(name, RATING_MODELS))
+    cls: type[RatingRecommender] = getattr(import_module(RATING_MODELS[name]), name)
+    return cls
+
+
+def rates(name: str, settings: Container[str]) -> bool:
+    """Whether a model of that name, with settings of these keys, is to predict ratings.
+
+    Ratings are predicted in one domain, so a model that can do both does so where ``domain`` is set.
+    """
+    return name in RATING_MODELS and (name not in MODELS or "domain" in settings)

@@ -9,7 +9,10 @@ Shapes: n texts, T tokens, d width of the language model.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,9 @@ from torch import Tensor, nn
 
 from semacdr.data.schema import Int32Array, Int64Array
 from semacdr.errors import InputError, MissingExtraError
+from semacdr.files import file_sha256, read_json, staged_folder
 from semacdr.local_models import EMBEDDED, embedded_encoder, named_model, no_progress_bars
+from semacdr.progress import say
 
 Pooling = Literal["mean", "cls"]
 
@@ -29,6 +34,7 @@ ATTENTION_AND_FFN = r".*\.(query|key|value|intermediate\.dense|(?<!attention\.)o
 """Query, key, value and both feed-forward matrices of a BERT-type layer, as peft's pattern of module names."""
 
 ALL_LINEAR = "all-linear"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
 TOKENS_AT_ONCE = 4_096
 """Padded tokens that one forward pass holds: on a CPU larger passes are no faster and take more memory."""
 
@@ -88,6 +94,7 @@ class Backbone(nn.Module):
             raise InputError(f"not a model that transformers reads ({error})", where=folder.name) from None
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used: its weights would be dead
+        self.name = folder.name
         self.model.requires_grad_(False)
         self.pooling = pooling
         limit = int(getattr(self.model.config, "max_position_embeddings", max_tokens))
@@ -174,17 +181,30 @@ class Backbone(nn.Module):
         """
         from peft import PeftModel
 
-        if not (plugin / "adapter_config.json").is_file():
-            raise InputError("not an adapter folder (no adapter_config.json)", where=str(plugin))
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            if not (plugin / name).is_file():
+                fix = "make one with: semacdr loid pretrain --out DIR ..."
+                raise InputError(f"not an adapter folder (no {name})", where=str(plugin), fix=fix)
+        base = read_json(plugin / ADAPTER_CONFIG).get("base_model_name_or_path")
+        if base not in (None, self.name):
+            say(f"{plugin}: an adapter of {base}, added to {self.name}")
         try:
             self.model = PeftModel.from_pretrained(self.model, str(plugin)).merge_and_unload()
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"not an adapter of this model ({error})", where=str(plugin)) from None
         self.model.requires_grad_(False)
+        digest = hashlib.sha256(self.weights_hash.cpu().numpy().tobytes())
+        digest.update(file_sha256(plugin / ADAPTER_WEIGHTS).encode())
+        self.weights_hash = torch.from_numpy(np.frombuffer(digest.digest(), np.uint8).copy())
 
     def save_lora(self, folder: Path) -> None:
-        """Writes the trained matrices as a peft adapter folder."""
-        self.model.save_pretrained(str(folder))
+        """Writes the trained matrices as a peft adapter folder: its two files, into a folder that may hold others."""
+        self.model.peft_config["default"].base_model_name_or_path = self.name  # not where it lies on this machine
+        with staged_folder(folder / ".adapter") as staging:
+            self.model.save_pretrained(str(staging))
+        for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+            os.replace(folder / ".adapter" / name, folder / name)
+        shutil.rmtree(folder / ".adapter")
 
 
 def load_trained(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -200,8 +220,8 @@ def load_trained(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             and name in tensors
             and not torch.equal(state[name].cpu(), tensors[name].cpu())
         ):
-            fix = "use the language model that it was trained with, or train again"
-            raise InputError("trained over other weights of the language model", fix=fix)
+            fix = "give back the model and the adapters that it was trained with, or train again"
+            raise InputError("trained over another language model, or other frozen adapters", fix=fix)
     missing, unexpected = module.load_state_dict(dict(tensors), strict=False)
     missing = [name for name in missing if name in state]
     if missing or unexpected:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,16 @@ import torch
 from safetensors.torch import save_file
 
 from semacdr import run as run_folder
-from semacdr.config import build, split_keys
-from semacdr.data.batches import TrainBatches
+from semacdr.config import Settings, build, split_keys
 from semacdr.data.dataset import Dataset
-from semacdr.data.splits import Split, make_split
+from semacdr.data.splits import make_split
 from semacdr.device import pick_device
 from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
-from semacdr.evaluation.validate import validation_score
 from semacdr.files import read_json, write_atomic, write_json, write_text
 from semacdr.memory import peak_bytes, reset_peak
 from semacdr.models.base import Recommender
+from semacdr.models.rating import RatingRecommender
 from semacdr.models.registry import model_class
 from semacdr.progress import Progress, say
 from semacdr.training.checkpoint import (
@@ -34,13 +34,15 @@ from semacdr.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from semacdr.training.settings import TrainSettings
+from semacdr.training.settings import CommonSettings, TrainSettings
+from semacdr.training.tasks import RankingTask, Task
 
 
-def make_optimiser(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+def make_optimiser(model: torch.nn.Module, settings: CommonSettings) -> torch.optim.AdamW:
     """AdamW; decay only where it means something, unless the settings say all: matrices, not biases, norms, scalars."""
-    decayed = [p for p in model.parameters() if p.dim() >= 2 or settings.decay_all]
-    others = [p for p in model.parameters() if p.dim() < 2 and not settings.decay_all]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in learned if p.dim() >= 2 or settings.decay_all]
+    others = [p for p in learned if p.dim() < 2 and not settings.decay_all]
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -48,7 +50,7 @@ def make_optimiser(model: torch.nn.Module, settings: TrainSettings) -> torch.opt
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
 
 
-def rate_at(step: int, total: int, settings: TrainSettings) -> float:
+def rate_at(step: int, total: int, settings: CommonSettings) -> float:
     """Learning rate of a step (0-based): linear warm-up, then a cosine down to ``final_rate`` of the peak."""
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     done = min(1.0, max(0.0, (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)))
@@ -73,19 +75,14 @@ class Cursor:
 
 
 class Trainer:
-    """Drives one model over one split. ``checkpoint_path`` None keeps everything in memory."""
+    """Drives one model over one task. ``folder`` None keeps everything in memory."""
 
     def __init__(
-        self,
-        model: Recommender,
-        dataset: Dataset,
-        split: Split,
-        settings: TrainSettings,
-        folder: Path | None = None,
+        self, model: Recommender | RatingRecommender, task: Task, settings: CommonSettings, folder: Path | None = None
     ) -> None:
-        self.model, self.dataset, self.split, self.settings, self.folder = model, dataset, split, settings, folder
+        self.model, self.task, self.settings, self.folder = model, task, settings, folder
         self.device = pick_device(settings.device)
-        self.batches = TrainBatches(split.train, settings.batch_size, model.max_seq_len, settings.seed)
+        self.batches = task.batches
         self.model.to(self.device)
         self.optimiser = make_optimiser(model, settings)
         self.cursor = Cursor()
@@ -96,7 +93,7 @@ class Trainer:
     def train(self) -> Cursor:
         """Trains to the end, from the checkpoint if there is one; leaves the best weights in the model."""
         self._resume()
-        if not len(self.split.valid):
+        if not self.task.watched:
             say("no validation targets: training runs for all epochs and keeps the last weights")
         settings, cursor = self.settings, self.cursor
         total = len(self.batches) * settings.epochs
@@ -170,10 +167,12 @@ class Trainer:
 
     def _validate(self) -> None:
         cursor, cpu = self.cursor, time.process_time()
-        scores = validation_score(self.model, self.split.valid, self.dataset, self.settings.valid_protocol)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.task.validates_in_bf16 and self._bf16()):
+            scores = self.task.validate()
         cursor.valid_cpu_seconds += time.process_time() - cpu
-        score = scores["all"]
-        better = score > cursor.best_score or not len(self.split.valid)  # nothing to choose by: the last one counts
+        score = -scores["all"] if self.task.lower_is_better else scores["all"]
+        # with nothing to choose by the last one counts
+        better = cursor.best_epoch < 0 or score > cursor.best_score or not self.task.watched
         if better:
             cursor.best_score, cursor.best_epoch = score, cursor.epoch
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -181,14 +180,15 @@ class Trainer:
             "epoch": cursor.epoch,
             "step": cursor.step,
             "loss": cursor.last_loss,
-            "valid_ndcg@10": scores,
+            f"valid_{self.task.metric}": scores,
             "best": better,
             "train_seconds": round(cursor.train_seconds, 3),
             "train_cpu_seconds": round(cursor.cpu_seconds, 3),
         }
         self.log.append(line)
         domains = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        say(f"epoch {cursor.epoch}: loss {cursor.last_loss:.4f}, valid ndcg@10 {domains}{' *' if better else ''}")
+        mark = " *" if better else ""
+        say(f"epoch {cursor.epoch}: loss {cursor.last_loss:.4f}, valid {self.task.metric} {domains}{mark}")
         self._save()
 
     def _save(self) -> None:
@@ -254,51 +254,75 @@ def train(
     table = EmbeddingTable.load(embeddings) if embeddings is not None else None
     users = EmbeddingTable.load(user_embeddings, USERS) if user_embeddings is not None else None
     manifest = {
-        "format_version": run_folder.FORMAT_VERSION,
-        "status": "running",
-        "model": model,
-        "dataset": str(Path(dataset).resolve()),
-        "dataset_name": data.name,
-        "dataset_fingerprint": data.fingerprint,
+        **manifest_head(model, data, config, training),
         "embeddings": None if embeddings is None else str(Path(embeddings).resolve()),
         "embeddings_fingerprint": None if table is None else table.fingerprint,
         "user_embeddings": None if user_embeddings is None else str(Path(user_embeddings).resolve()),
         "user_embeddings_fingerprint": None if users is None else users.fingerprint,
-        "config": config.model_dump(),
-        "training": training.model_dump(),
     }
-    if _already(out, manifest):
-        say(f"{out}: already trained with these settings")
+    if already_trained(out, manifest):
         return out
-
     torch.manual_seed(training.seed)
     instance = run_folder.build_model(model, config.model_dump(), data, split, table, users)
     if cls.reads_text and table is None:
         say(f"{model}: no --embeddings, so items are ids alone")
     write_json(out / run_folder.RUN, manifest)
-    result: dict[str, Any]
     if cls.trained_by_gradient:
-        trainer = Trainer(instance, data, split, training, out)
-        cursor = trainer.train()
-        result = {
-            "best_epoch": cursor.best_epoch,
-            "epochs": cursor.epoch,
-            "stopped_by": trainer.stopped(),
-            "valid_ndcg@10": cursor.best_score,
-            "train_seconds": round(cursor.train_seconds, 2),
-            "train_cpu_seconds": round(cursor.cpu_seconds, 2),
-        }
-    else:
-        started, cpu = time.perf_counter(), time.process_time()
-        instance.fit(split.train)
-        result = {
-            "train_seconds": round(time.perf_counter() - started, 2),
-            "train_cpu_seconds": round(time.process_time() - cpu, 2),
-        }
-    result["device"] = str(next(instance.buffers()).device)
-    result["parameters"] = sum(p.numel() for p in instance.parameters())
+        return train_by_gradient(instance, RankingTask(instance, data, split, training), training, out, manifest)
+    return fit_by_counting(instance, split.train, out, manifest)
+
+
+def manifest_head(model: str, data: Dataset, config: Settings, training: CommonSettings) -> dict[str, Any]:
+    """What run.json says of every run, whatever its task."""
+    return {
+        "format_version": run_folder.FORMAT_VERSION,
+        "status": "running",
+        "model": model,
+        "dataset": str(data.path.resolve()),
+        "dataset_name": data.name,
+        "dataset_fingerprint": data.fingerprint,
+        "config": config.model_dump(mode="json"),  # as it will be read back: lists, not tuples
+        "training": training.model_dump(mode="json"),
+    }
+
+
+def train_by_gradient(
+    model: Recommender | RatingRecommender, task: Task, settings: CommonSettings, out: Path, manifest: dict[str, Any]
+) -> Path:
+    """Trains a model on its task and finishes the run folder."""
+    trainer = Trainer(model, task, settings, out)
+    cursor = trainer.train()
+    best = -cursor.best_score if task.lower_is_better else cursor.best_score
+    result = {
+        "best_epoch": cursor.best_epoch,
+        "epochs": cursor.epoch,
+        "stopped_by": trainer.stopped(),
+        f"valid_{task.metric}": best,
+        "train_seconds": round(cursor.train_seconds, 2),
+        "train_cpu_seconds": round(cursor.cpu_seconds, 2),
+    }
+    return _finish(model, result, out, manifest)
+
+
+def fit_by_counting(model: Recommender | RatingRecommender, train: Any, out: Path, manifest: dict[str, Any]) -> Path:
+    """Fits a counting model on the training part and finishes the run folder."""
+    started, cpu = time.perf_counter(), time.process_time()
+    model.fit(train)
+    result = {
+        "train_seconds": round(time.perf_counter() - started, 2),
+        "train_cpu_seconds": round(time.process_time() - cpu, 2),
+    }
+    return _finish(model, result, out, manifest)
+
+
+def _finish(model: torch.nn.Module, result: dict[str, Any], out: Path, manifest: dict[str, Any]) -> Path:
+    """Writes the weights and the manifest of a finished training."""
+    state = model.state_dict()
+    result["device"] = str(next(chain(model.buffers(), model.parameters())).device)
+    result["parameters"] = sum(p.numel() for p in model.parameters())
+    result["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     result["peak_rss_bytes"] = peak_bytes()
-    weights = {name: value.detach().cpu().contiguous() for name, value in instance.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write_atomic(out / run_folder.WEIGHTS, lambda temporary: save_file(weights, temporary))
     write_json(
         out / run_folder.RUN,
@@ -308,7 +332,7 @@ def train(
     return out
 
 
-def _already(out: Path, manifest: dict[str, Any]) -> bool:
+def already_trained(out: Path, manifest: dict[str, Any]) -> bool:
     """Whether ``out`` holds this very run, finished; a different run there is an error."""
     if not (out / run_folder.RUN).is_file():
         return False
@@ -322,4 +346,7 @@ def _already(out: Path, manifest: dict[str, Any]) -> bool:
         raise InputError(
             f"holds another run ({details[:600]})", where=str(out), fix="choose another --out, or delete it"
         )
-    return bool(there["status"] == "done")
+    if there["status"] == "done":
+        say(f"{out}: already trained with these settings")
+        return True
+    return False

@@ -1,0 +1,44 @@
+"""Every rating model against its conformance suite: adding a model adds a class of two lines here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.models.rating_conformance import RatingConformance, RatingGradientConformance
+from tests.models.tiny_bert import write_tiny_bert
+
+
+class TestGlobalMean(RatingConformance):
+    model = "GlobalMean"
+    beats_the_mean_by = 1.0
+
+
+class TestBiases(RatingConformance):
+    model = "Biases"
+
+
+class TinyBert:
+    """Settings of models that read reviews with a language model."""
+
+    @pytest.fixture(scope="class")
+    def settings(self, folder: Path) -> dict[str, Any]:
+        encoder = str(write_tiny_bert(folder / "bert"))
+        return {"encoder": encoder, "rank": 4, "max_tokens": 12, "dropout": 0.1, **self.extra}  # type: ignore[attr-defined]
+
+
+class TestLoID(TinyBert, RatingGradientConformance):
+    model = "LoID"
+    extra: ClassVar[dict[str, Any]] = {"k": 4}
+
+
+class TestLoIDWithoutLora(TinyBert, RatingGradientConformance):
+    model = "LoID"
+    extra: ClassVar[dict[str, Any]] = {"rank": 0, "k": 4}
+
+
+class TestLoIDSource(TinyBert, RatingGradientConformance):
+    model = "LoIDSource"
+    beats_the_mean_by = 0.4
