@@ -26,7 +26,7 @@ def write_reviews(
         for user in range(users):
             for position, item in enumerate(random.choice(items, per_user, replace=False)):
                 stars = int(np.clip(np.rint(3.2 + quality[item] + mood[user] + 0.3 * random.normal()), 1, 5))
-                text = f"{' '.join(WORDS[stars])} {NAMES[domain]} number {item}"
+                text = f"{' '.join(WORDS[stars])} {NAMES[domain]} number {item} u{user}"
                 owner = f"{NAMES[domain]}-u{user}"
                 rows.append((owner, f"{NAMES[domain]}{item}", NAMES[domain], 0, position, float(stars), text))
     columns = ["user_id", "item_id", "domain", "timestamp", "position", "rating", "text"]

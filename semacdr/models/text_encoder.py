@@ -9,11 +9,13 @@ Shapes: n texts, T tokens, d width of the language model.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -167,7 +169,8 @@ class Backbone(nn.Module):
             target_modules=targets if isinstance(targets, str) else list(targets),
         )
         try:
-            self.model = get_peft_model(self.model, config)
+            with _peft_quiet():
+                self.model = get_peft_model(self.model, config)
         except ValueError as error:
             raise InputError(f"no linear layer has such a name ({error})", where=f"lora targets {targets}") from None
 
@@ -189,7 +192,8 @@ class Backbone(nn.Module):
         if base not in (None, self.name):
             say(f"{plugin}: an adapter of {base}, added to {self.name}")
         try:
-            self.model = PeftModel.from_pretrained(self.model, str(plugin)).merge_and_unload()
+            with _peft_quiet():
+                self.model = PeftModel.from_pretrained(self.model, str(plugin)).merge_and_unload()
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"not an adapter of this model ({error})", where=str(plugin)) from None
         self.model.requires_grad_(False)
@@ -201,7 +205,7 @@ class Backbone(nn.Module):
         """Writes the trained matrices as a peft adapter folder: its two files, into a folder that may hold others."""
         self.model.peft_config["default"].base_model_name_or_path = self.name  # not where it lies on this machine
         with staged_folder(folder / ".adapter") as staging:
-            self.model.save_pretrained(str(staging))
+            self.model.save_pretrained(str(staging), save_embedding_layers=False)  # "auto" asks the hub
         for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
             os.replace(folder / ".adapter" / name, folder / name)
         shutil.rmtree(folder / ".adapter")
@@ -226,6 +230,14 @@ def load_trained(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     missing = [name for name in missing if name in state]
     if missing or unexpected:
         raise InputError(f"weights of another model (missing {missing[:3]}, unexpected {list(unexpected)[:3]})")
+
+
+@contextlib.contextmanager
+def _peft_quiet() -> Iterator[None]:
+    """Without the warning that peft calls a method of transformers under a name that is to go."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
 
 
 def _token_groups(length: Int64Array) -> list[slice]:
