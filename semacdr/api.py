@@ -13,10 +13,14 @@ from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.evaluation.evaluate import evaluate as _evaluate
 from semacdr.evaluation.negatives import DEFAULT_SEED
+from semacdr.evaluation.ratings import RATING, evaluate_ratings
 from semacdr.evaluation.results import write_results
 from semacdr.local_models import EMBEDDED
+from semacdr.models.registry import rates
+from semacdr.rating_run import is_rating_run, load_rating_run
 from semacdr.run import load_run
 from semacdr.serving.recommender import RunRecommender
+from semacdr.training.rating import train_rating
 from semacdr.training.trainer import train as _train
 
 PathLike = str | Path
@@ -69,16 +73,26 @@ def train(
         out: the run folder.
         table: text vectors of the items, for models that read text.
         users: text vectors of the users' profiles, for models that read them.
-        settings: the model's and the trainer's.
+        settings: the model's and the trainer's. A rating model wants ``domain``, and no table.
     """
     items, profiles = (None if given is None else given.path for given in (table, users))
+    if rates(model, settings):
+        return train_rating(model, dataset.path, out, settings, items or profiles)
     return _train(model, dataset.path, out, items, settings, profiles)
 
 
-def evaluate(run: PathLike, protocol: str = "full", on: SplitName = "test") -> dict[str, dict[str, float]]:
-    """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first; the run folder keeps it."""
+def evaluate(run: PathLike, protocol: str | None = None, on: SplitName = "test") -> dict[str, dict[str, float]]:
+    """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first; the run folder keeps it.
+
+    The protocol is ``full`` for a run that ranks and ``rating`` for one that predicts ratings, if none is given.
+    """
+    if is_rating_run(Path(run)):
+        rated = load_rating_run(run)
+        result = evaluate_ratings(rated.model, rated.dataset, rated.data, protocol or RATING, on)
+        write_results(rated.path, rated.manifest, [result], DEFAULT_SEED)
+        return result.metrics
     loaded = load_run(run)
-    result = _evaluate(loaded.model, loaded.dataset, loaded.split, protocol, on=on)
+    result = _evaluate(loaded.model, loaded.dataset, loaded.split, protocol or "full", on=on)
     write_results(loaded.path, loaded.manifest, [result], DEFAULT_SEED)
     return result.metrics
 

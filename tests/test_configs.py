@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from semacdr.config import build, read_yaml, split_keys
-from semacdr.models.registry import MODELS, model_class
+from semacdr.config import Settings, build, read_yaml, split_keys
+from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rates, rating_model_class
 from semacdr.resources import configs_folder, find_config
-from semacdr.training.settings import TrainSettings
+from semacdr.training.settings import RatingTrainSettings, TrainSettings
 
 CONFIGS = sorted(configs_folder().rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(configs_folder())) for path in CONFIGS])
 def test_a_shipped_config_is_valid(path: Path) -> None:
-    cls = model_class(path.stem).Config
-    for values, settings in zip(split_keys(read_yaml(path), cls, TrainSettings), (cls, TrainSettings)):
-        build(settings, values)
+    values = read_yaml(path)
+    if rates(path.stem, values):
+        owners: tuple[type[Settings], ...] = (rating_model_class(path.stem).Config, RatingTrainSettings)
+    else:
+        owners = (model_class(path.stem).Config, TrainSettings)
+    for dealt, settings in zip(split_keys(values, *owners), owners):
+        build(settings, dealt)
     assert f"semacdr train --model {path.stem}" in path.read_text(encoding="utf-8")
     assert find_config(path.relative_to(configs_folder())) == path
 
@@ -26,3 +30,8 @@ def test_a_shipped_config_is_valid(path: Path) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_model_and_training_settings_share_no_key(model: str) -> None:
     assert not set(model_class(model).Config.model_fields) & set(TrainSettings.model_fields)
+
+
+@pytest.mark.parametrize("model", RATING_MODELS)
+def test_rating_model_and_training_settings_share_no_key(model: str) -> None:
+    assert not set(rating_model_class(model).Config.model_fields) & set(RatingTrainSettings.model_fields)

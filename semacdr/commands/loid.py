@@ -2,6 +2,8 @@
 
 pretrain    trains a plug-in on a source domain's reviews; a target takes it with plugins=[PLUGIN]
 similarity  how alike the reviews of the domains are, next to what plug-ins brought
+
+example: semacdr loid pretrain --dataset data/reviews --domain all_beauty --out plugins/beauty
 """
 
 from __future__ import annotations

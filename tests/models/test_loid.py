@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from semacdr import api
 from semacdr.cli import main
 from semacdr.config import build
 from semacdr.data.dataset import Dataset
@@ -122,8 +123,8 @@ def test_the_whole_loss_in_plain_loops(tiny: Path, monkeypatch: pytest.MonkeyPat
         d = lambda x, y: ((x - y) ** 2).sum()  # noqa: E731
         contrast_items.append(torch.relu(2.0 + d(v_i, p[row]) - d(v_i, p[other_user])))
         contrast_users.append(torch.relu(2.0 + d(v_u, q[row]) - d(v_u, q[other_item])))
-    rec = sum(squares) / 3
-    contrast = (sum(contrast_items) + sum(contrast_users)) / 3
+    rec = (sum(squares) / 3).detach()
+    contrast = ((sum(contrast_items) + sum(contrast_users)) / 3).detach()
     torch.testing.assert_close(loss.total, rec + 0.3 * contrast, rtol=1e-4, atol=1e-5)
     assert loss.parts["rec"] == pytest.approx(float(rec), rel=1e-4)
     assert loss.parts["triplet"] == pytest.approx(float(contrast), rel=1e-4)
@@ -231,6 +232,15 @@ def test_the_faithful_form_warns_and_reads_the_review(
             shown += int(((b.user_texts == own) | (b.item_texts == own)).any(1).sum())
             total += len(own)
         assert (shown > total / 4) if leaks else shown == 0
+
+
+def test_the_api_trains_and_evaluates_rating_models(dataset: Dataset, tmp_path: Path) -> None:
+    run = api.train("Biases", dataset, tmp_path / "run", domain="tea")
+    metrics = api.evaluate(run)
+    assert metrics["all"] == metrics["tea"]
+    assert metrics["tea"]["rmse"] == pytest.approx(metrics["tea"]["mse"] ** 0.5)
+    with pytest.raises(InputError, match="no embeddings"):
+        train_rating("Biases", dataset.path, tmp_path / "no", {"domain": "tea"}, embeddings="table")
 
 
 def test_the_commands_from_a_plugin_to_a_rating(

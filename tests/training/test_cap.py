@@ -10,6 +10,7 @@ from semacdr.data.splits import make_split
 from semacdr.files import read_json
 from semacdr.models.baselines.sasrec import SASRec, SASRecConfig
 from semacdr.training.settings import TrainSettings
+from semacdr.training.tasks import RankingTask
 from semacdr.training.trainer import Trainer, train
 from tests.planted import write_planted
 
@@ -31,7 +32,8 @@ def test_a_run_that_is_resumed_inside_an_epoch_ends_that_epoch(tmp_path: Path) -
     data = write_planted(tmp_path / "data", users=30)
     split = make_split(data)
     model = SASRec(SASRecConfig(embedding_dim=8, ffn_dim=8), data.catalogue(split.train_count))
-    trainer = Trainer(model, data, split, TrainSettings(cap_cpu_s=1.0))
+    settings = TrainSettings(cap_cpu_s=1.0)
+    trainer = Trainer(model, RankingTask(model, data, split, settings), settings)
     trainer.cursor.epoch, trainer.cursor.cpu_seconds, trainer.cursor.valid_cpu_seconds = 2, 0.6, 0.3
     assert trainer.stopped() is None
     trainer.cursor.valid_cpu_seconds = 0.5
