@@ -8,6 +8,7 @@ shows how far a leaking label carries, and no such number is a result.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def predict(
     """
     pairs = data.ratings.select(data.rows(on))
     histories = Histories(model.catalogue, model.history_size, own_review)
-    device = next(iter(model.state_dict().values())).device
+    device = next(chain(model.buffers(), model.parameters())).device
     out = np.zeros(len(pairs), np.float32)
     model.prepare()
     with torch.no_grad():
