@@ -41,7 +41,7 @@ SIZE: dict[str, Any] = {
     "final_rate": 0.02,
     "device": "cpu",
 }
-BCE: dict[str, Any] = {"loss": "bce", "learning_rate": 0.005}
+BCE: dict[str, Any] = {"loss": "bce", "learning_rate": 0.002}
 SOFTMAX: dict[str, Any] = {"loss": "softmax", "learning_rate": 0.002}
 
 
@@ -54,7 +54,7 @@ class Cell:
     profiles: bool = False
 
 
-ADAPTER = {"adapter_dim": 128, "user_adapter_dim": 128}
+ADAPTER = {"adapter_dim": 128, "user_adapter_dim": 128, "views": ["content"]}
 CELLS = {
     "SASRec, bce": Cell("SASRec", BCE),
     "LLM4CDSR, bce": Cell("LLM4CDSR", {**BCE, **ADAPTER}),
@@ -90,7 +90,7 @@ def train_and_rank(args: argparse.Namespace) -> None:
     dataset, table = api.load(args.dataset), api.EmbeddingTable.load(args.embeddings)
     users = None if args.user_embeddings is None else api.EmbeddingTable.load(args.user_embeddings, "users")
     extra = {"epochs": args.epochs, "patience": args.patience, "eval_every": args.eval_every, "dropout": args.dropout}
-    wanted = {name: cell for name, cell in CELLS.items() if not args.cells or name in args.cells}
+    wanted = {name: CELLS[name] for name in args.cells or CELLS}
     for seed in args.seeds:
         for name, cell in wanted.items():
             if cell.profiles and users is None:

@@ -250,10 +250,12 @@ def test_pairs_are_one_item_of_each_of_two_domains() -> None:
 
 def test_profiles_align_only_users_that_have_one() -> None:
     profiles = torch.zeros(3, 2)
-    profiles[1] = 1.0
+    profiles[:2] = torch.tensor([[-1.0, 0.5], [1.0, 1.0]])
     model = tiny(SideData(3, profiles))
-    assert "user" in model.loss(batch_of([1, 5, 2], [5, 1, 6], user=[1, -1])).parts
-    assert model.loss(batch_of([1, 5, 2], [5, 1, 6], user=[1, 0])).parts["user"] == 0  # one alone has no rival
+    rows = [1, 5, 2], [5, 1, 6]
+    assert model.loss(batch_of(*rows, user=[1, 0])).parts["user"] > 0
+    assert model.loss(batch_of(*rows, user=[1, 2])).parts["user"] == 0  # no profile, and one alone has no rival
+    assert model.loss(batch_of(*rows, user=[1, -1])).parts["user"] == 0  # unknown, which is not the first user
     assert "user" not in model.loss(batch_of([1, 5, 2], [5, 1, 6])).parts
     for off in (tiny(SideData(3)), tiny(), tiny(SideData(3, profiles), user_loss_weight=0)):
         assert "user" not in off.loss(batch_of([1, 5, 2], [5, 1, 6], user=[1, 1])).parts
