@@ -37,7 +37,6 @@ SIZE: dict[str, Any] = {
     "ffn_dim": 64,  # as wide as the vectors, as in the published code
     "num_heads": 1,
     "max_seq_len": 50,
-    "batch_size": 128,
     "final_rate": 0.02,
     "device": "cpu",
 }
@@ -89,7 +88,8 @@ def ranked(folder: Path) -> bool:
 def train_and_rank(args: argparse.Namespace) -> None:
     dataset, table = api.load(args.dataset), api.EmbeddingTable.load(args.embeddings)
     users = None if args.user_embeddings is None else api.EmbeddingTable.load(args.user_embeddings, "users")
-    extra = {"epochs": args.epochs, "patience": args.patience, "eval_every": args.eval_every, "dropout": args.dropout}
+    names = ("epochs", "patience", "eval_every", "dropout", "batch_size")
+    extra = {name: getattr(args, name) for name in names}
     wanted = {name: CELLS[name] for name in args.cells or CELLS}
     for seed in args.seeds:
         for name, cell in wanted.items():
@@ -122,7 +122,7 @@ def report(args: argparse.Namespace, dataset: str, settings: dict[str, Any]) -> 
         name: [folder for seed in range(10) if ranked(folder := run_folder(args.work, dataset, name, seed))]
         for name in CELLS
     }
-    shared = {key: settings[key] for key in (*SIZE, "epochs", "patience", "eval_every", "dropout")}
+    shared = {key: settings[key] for key in (*SIZE, "epochs", "patience", "eval_every", "dropout", "batch_size")}
     everything[dataset] = {
         "settings": shared,
         "num_negatives": args.num_negatives,
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--patience", type=int, default=4)
     parser.add_argument("--eval-every", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--num-negatives", type=int, default=0, help="of the softmax; 0 for all of the domain")
     train_and_rank(parser.parse_args())
 
