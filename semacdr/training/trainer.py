@@ -337,6 +337,8 @@ def already_trained(out: Path, manifest: dict[str, Any]) -> bool:
     if not (out / run_folder.RUN).is_file():
         return False
     there = read_json(out / run_folder.RUN)
+    if there["model"] == manifest["model"]:  # settings that an older version did not have stood at their defaults
+        there["config"] = {**model_class(there["model"]).Config().model_dump(), **there["config"]}
     if there["status"] != "done" and not (out / run_folder.CHECKPOINT).is_file():
         return False  # it ended before it had anything to keep
     ignored = ("status", "dataset", "embeddings", "user_embeddings")  # folders may move; fingerprints may not change
