@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from semacdr import __version__
 from semacdr.config import build
 from semacdr.data.dataset import Dataset
+from semacdr.data.review_texts import event_reviews
 from semacdr.data.splits import Split, make_split
 from semacdr.device import pick_device
 from semacdr.errors import InputError
@@ -180,7 +181,13 @@ def side_data(cls: type[Recommender], dataset: Dataset, split: Split, users: Emb
         from semacdr.embedding.content import content_texts
 
         texts = ["", *(text or "" for text in content_texts(dataset.item_frame()))]
-    return SideData(dataset.num_users, vectors, texts, split.train if cls.reads_sequences else None)
+    return SideData(
+        num_users=dataset.num_users,
+        user_vectors=vectors,
+        item_texts=texts,
+        train=split.train if cls.reads_sequences else None,
+        reviews=event_reviews(dataset, split) if cls.reads_reviews else None,
+    )
 
 
 def environment() -> dict[str, Any]:

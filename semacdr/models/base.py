@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
+from semacdr.data.review_texts import EventReviews
 from semacdr.data.splits import TrainSequences
 from semacdr.errors import InputError, nearest
 
@@ -55,12 +56,14 @@ class SideData:
         item_texts: (N+1,) content text of each item, "" for padding and for items without text; None where the model
             reads none, or RecBole's settings name none.
         train: the training sequences, for models that make a graph of them.
+        reviews: the reviews of training events; None where the data have none, or the model reads none.
     """
 
     num_users: int = 0
     user_vectors: Tensor | None = None
     item_texts: Sequence[str] | None = None
     train: TrainSequences | None = None
+    reviews: EventReviews | None = None
 
 
 @dataclass
@@ -80,6 +83,7 @@ class Recommender(nn.Module, ABC):
         reads_text: whether :class:`TextTables` are used where they are given.
         reads_users: whether vectors of users' profiles are used where they are given.
         reads_item_texts: whether the items' texts themselves are read.
+        reads_reviews: whether users' reviews are read where there are any.
         reads_sequences: whether the training sequences are read to build the model.
     """
 
@@ -88,6 +92,7 @@ class Recommender(nn.Module, ABC):
     reads_text: ClassVar[bool] = False
     reads_users: ClassVar[bool] = False
     reads_item_texts: ClassVar[bool] = False
+    reads_reviews: ClassVar[bool] = False
     reads_sequences: ClassVar[bool] = False
     item_domain: Tensor  # (N+1,), -1 for padding
 
@@ -103,7 +108,7 @@ class Recommender(nn.Module, ABC):
     @classmethod
     def reads_side(cls) -> bool:
         """Whether the constructor takes ``side``."""
-        return cls.reads_users or cls.reads_item_texts or cls.reads_sequences
+        return cls.reads_users or cls.reads_item_texts or cls.reads_reviews or cls.reads_sequences
 
     @property
     def num_items(self) -> int:
@@ -114,6 +119,10 @@ class Recommender(nn.Module, ABC):
     def max_seq_len(self) -> int:
         """L: how many events of a history the model reads."""
         return int(getattr(self.config, "max_seq_len", 1_000_000))
+
+    def notes(self) -> Sequence[str]:
+        """What a training should say once: what this model does without on these data."""
+        return ()
 
     def fit(self, train: TrainSequences) -> None:
         """Fits a counting model; gradient models are trained by the trainer instead."""

@@ -20,6 +20,7 @@ MODELS = {
     "SemaCDR": "semacdr.models.semacdr",
     "LLM4CDSR": "semacdr.models.llm4cdsr",
     "DualLLM": "semacdr.models.dual_llm",
+    "LoID": "semacdr.models.loid_ranking",
     "SASRec": "semacdr.models.baselines.sasrec",
     "SASRecSingle": "semacdr.models.baselines.sasrec_single",
     "UniSRec": "semacdr.models.baselines.unisrec",

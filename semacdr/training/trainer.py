@@ -264,8 +264,10 @@ def train(
         return out
     torch.manual_seed(training.seed)
     instance = run_folder.build_model(model, config.model_dump(), data, split, table, users)
-    if cls.reads_text and table is None:
+    if cls.reads_text and table is None and not cls.reads_item_texts:
         say(f"{model}: no --embeddings, so items are ids alone")
+    for note in instance.notes():
+        say(f"{model}: {note}")
     write_json(out / run_folder.RUN, manifest)
     if cls.trained_by_gradient:
         return train_by_gradient(instance, RankingTask(instance, data, split, training), training, out, manifest)

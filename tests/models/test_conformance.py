@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -37,6 +38,18 @@ class TestDualLLM(GradientConformance):
         # a few tokens hold the newest event alone, which is what the planted transitions are made of
         folder = write_tiny_bert(tmp_path_factory.mktemp("bert"))
         type(self).extra = {"backbone": str(folder), "max_tokens": 8, "item_tokens": 6, "cotrain_after": 0}
+
+
+class TestLoID(GradientConformance):
+    model = "LoID"
+
+    @pytest.fixture(scope="class", autouse=True)
+    def encoder(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        folder = write_tiny_bert(tmp_path_factory.mktemp("bert"), width=64)
+        type(self).extra = {"encoder": str(folder), "max_tokens": 8, "num_negatives": 0, "k": 3}
+
+    def vectors(self, folder: Path, dataset: Dataset) -> None:
+        """No table: it reads the items' texts themselves."""
 
 
 class TestSASRec(GradientConformance):
