@@ -18,7 +18,7 @@ dropout on attention weights nor a padding mask, and decay falls on norms and bi
 Where we differ, and why:
 - A sequence's targets share their negatives (``share_negatives``): 21 times fewer vectors to gather at the same
   distribution for each target. Draws are with replacement, and only the target itself is struck out, not all that the
-  user has: a user's other items are .2 % of a draw, and an earlier position must not depend on later events.
+  user has: those are under .1 % of a draw, and an earlier position must not depend on later events.
 - Batches hold about equally many events, so a step averages over fewer users where they are long.
 - Ties are counted as expectations by our evaluation; the authors count them for the model. The aligned sequence of a
   user without an event in the target's domain gives zero in scoring as in training; theirs differ by a norm's bias.

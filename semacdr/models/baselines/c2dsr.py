@@ -7,7 +7,7 @@
     score    s(u, i) = <m + h_d, w_i> + b_i, classifiers of their own for each domain's items
     loss     CE(m + h_d) + shared_loss_weight CE(m) + sequence_loss_weight sum_d infomax_d
     infomax  with r_d the mean of h_d, z_d the mean of m over the events of the other domains, and z'_d the same after
-             the events of d were exchanged for random items of d:  BCE(r_d' W_d z_d, 1) + BCE(r_d' W_d z'_d, 0)
+             the events of d were exchanged for random items of d:  BCE(<W_d r_d, z_d>, 1) + BCE(<W_d r_d, z'_d>, 0)
 
 Published: Food mrr .0891 and ndcg@10 .0971, Kitchen .0465 and .0494, on the authors' own split (histories of at most 15
 events, a time window, 999 sampled negatives that may hold the history). That split is another than
@@ -94,13 +94,9 @@ class C2DSR(VectorRecommender):
         self.bias = nn.Parameter(torch.zeros(size))
         self.softmax = CandidateSoftmax(catalogue, "domain", 0)
         if self._has_infomax:
-            self.discriminators = nn.ModuleList(nn.Bilinear(D, D, 1) for _ in range(self.num_domains))
+            self.discriminators = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in range(self.num_domains))
         self.dropout = Dropout(c.dropout)
         self.apply(init_weights)
-        for module in self.modules():
-            if isinstance(module, nn.Bilinear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
         for table in (self.mixed_id, self.single_id, self.classifier):
             nn.init.normal_(table.weight, std=ID_STD)
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0), persistent=False)
@@ -115,9 +111,10 @@ class C2DSR(VectorRecommender):
     def convolve(self, table: Tensor, graph: Tensor) -> Tensor:
         """(N+1, D) ids -> (N+1, D): the mean over the depths 0, 1, ... of the ids carried along the graph."""
         total = layer = table
-        for _ in range(self.settings.graph_layers):
-            layer = torch.sparse.mm(graph, self.dropout(layer))
-            total = total + layer
+        with torch.autocast(table.device.type, enabled=False):  # sparse products have no half precision of their own
+            for _ in range(self.settings.graph_layers):
+                layer = torch.sparse.mm(graph, self.dropout(layer))
+                total = total + layer
         return total / (self.settings.graph_layers + 1)
 
     def inputs(self) -> tuple[Tensor, Tensor]:
@@ -212,7 +209,8 @@ class C2DSR(VectorRecommender):
             share = outside[rows].float() / outside[rows].sum(1, keepdim=True)  # (b, L): weights of a mean
             own = states[rows].sum(1) / count[rows, None]
             seen, unseen = ((share.unsqueeze(2) * each).sum(1) for each in (mixed[rows], false))
-            right, wrong = (self.discriminators[d](own, each).float() for each in (seen, unseen))
+            asked = self.discriminators[d](own)  # W_d r_d
+            right, wrong = ((asked * each).sum(1).float() for each in (seen, unseen))
             total = total + F.softplus(-right).mean() + F.softplus(wrong).mean()
         return total
 

@@ -229,3 +229,15 @@ def test_a_fresh_low_rank_branch_adds_nothing_and_learns() -> None:
     assert (branch(h) == 0).all()
     (branch(h) * torch.randn(3, 4)).sum().backward()
     assert branch[0].weight.grad.abs().max() > 0
+
+
+def test_bf16_autocast_gives_nearly_the_same_loss_and_gradients() -> None:
+    losses, batch = [], training_batch(([7, 1], [9, 2]))
+    for enabled in (False, True):
+        model = make()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = model.loss(batch).total
+        loss.backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -180,8 +180,7 @@ def infomax_by_hand(model: C2DSR, rows: list[list[int]], domain: np.ndarray, exc
             for version in (row, [other if domain[item] == d else item for item in row]):
                 mixed = model.mixed_encoder(tables[0][torch.tensor([version])], back)[0]
                 z = torch.stack([mixed[at] for at in outside]).mean(0)
-                net = model.discriminators[d]
-                scores.append(r @ net.weight[0] @ z + net.bias[0])
+                scores.append(z @ model.discriminators[d].weight @ r)
             terms.append(-torch.log(torch.sigmoid(scores[0])) - torch.log(1 - torch.sigmoid(scores[1])))
         total += float(sum(terms) / len(terms)) if terms else 0.0
     return total
@@ -243,3 +242,16 @@ def test_exchanged_items_are_of_the_domain_and_seen() -> None:
         distance = torch.cdist(corrupted[:, column], table)
         assert set(distance.argmin(1).tolist()) == set(allowed)
         torch.testing.assert_close(corrupted[:, 1 - column], table[[4, 1][column]].expand(200, -1))
+
+
+def test_bf16_autocast_gives_nearly_the_same_loss_and_gradients() -> None:
+    losses, batch = [], training_batch([[2, 4, 3, 5, 2], [5, 2, 1]])
+    for enabled in (False, True):
+        model = make()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = model.loss(batch).total
+        loss.backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
