@@ -126,6 +126,25 @@ def last_index(member: Tensor) -> Tensor:
     return torch.where(member, column, -1).cummax(1).values
 
 
+def prefix_mean(x: Tensor, member: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Mean of the vectors of a row's members up to a position.
+
+    Args:
+        x: (B, L, D).
+        member: (B, L) bool.
+        row: (P,) rows.
+        column: (P,) newest position that counts, -1 for none.
+
+    Returns:
+        (P, D), zero where there is no member.
+    """
+    weight = member.to(x.dtype)
+    total, count = (x * weight.unsqueeze(2)).cumsum(1), weight.cumsum(1)
+    at = column.clamp(min=0)
+    mean = total[row, at] / count[row, at].clamp(min=1).unsqueeze(1)
+    return mean * (column >= 0).unsqueeze(1)
+
+
 def pack(member: Tensor) -> tuple[Tensor, Tensor]:
     """Moves the members of each row to its front, in order.
 

@@ -24,6 +24,8 @@ MODELS = {
     "SASRec": "semacdr.models.baselines.sasrec",
     "SASRecSingle": "semacdr.models.baselines.sasrec_single",
     "UniSRec": "semacdr.models.baselines.unisrec",
+    "CoNet": "semacdr.models.baselines.conet",
+    "SCoNet": "semacdr.models.baselines.sconet",
     "TextKNN": "semacdr.models.baselines.text_knn",
     "ItemKNN": "semacdr.models.baselines.item_knn",
     "ABXI": "semacdr.models.baselines.abxi",

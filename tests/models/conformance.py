@@ -192,6 +192,8 @@ class RankingConformance:
 class GradientConformance(RankingConformance):
     """Further promises of models that are trained by gradient on whole sequences."""
 
+    falls_within: ClassVar[int] = 3  # epochs in which the loss falls
+
     def without_regularisation(self) -> dict[str, Any]:
         """Settings that leave the recommendation loss alone."""
         fields = model_class(self.model).Config.model_fields
@@ -202,7 +204,7 @@ class GradientConformance(RankingConformance):
         batches = TrainBatches(make_split(dataset).train, 32, model.max_seq_len, 0)
         optimiser = torch.optim.Adam(model.parameters(), 5e-3)
         losses = []
-        for epoch in range(3):
+        for epoch in range(self.falls_within):
             for step, batch in enumerate(batches.epoch(epoch)):
                 torch.manual_seed(100 * epoch + step)
                 loss = model.loss(batch).total

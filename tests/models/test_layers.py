@@ -15,6 +15,7 @@ from semacdr.models.layers import (
     last_index,
     positions_from_end,
     positions_from_end_within,
+    prefix_mean,
 )
 
 D, L = 8, 6
@@ -156,3 +157,11 @@ def test_positions_within_threads_equal_a_loop(rows: list[list[int]]) -> None:
     thread = torch.tensor(rows)
     wanted = [[sum(row[later] == row[at] for later in range(at + 1, 6)) for at in range(6)] for row in rows]
     assert positions_from_end_within(thread[:, :, None] == thread[:, None, :]).tolist() == wanted
+
+
+def test_prefix_mean_by_hand() -> None:
+    x = torch.tensor([[[2.0, 0], [4, 6], [8, 1]], [[1, 1], [3, 5], [9, 9]]])
+    member = torch.tensor([[True, False, True], [False, True, False]])
+    row, column = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([-1, 0, 1, 2, 0, 1])
+    expected = torch.tensor([[0.0, 0], [2, 0], [2, 0], [5, 0.5], [0, 0], [3, 5]])
+    assert torch.equal(prefix_mean(x, member, row, column), expected)

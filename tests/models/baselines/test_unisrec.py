@@ -22,7 +22,10 @@ def model(**settings: object) -> UniSRec:
     text[0] = text[3] = 0
     text[5] = text[2]
     items = catalogue([0, 0, 0, 1, 0], [3, 2, 1, 1, 0])
-    return UniSRec(UniSRecConfig(**{**SIZES, **settings}), items, {"content": text})
+    one = UniSRec(UniSRecConfig(**{**SIZES, **settings}), items, {"content": text})
+    for expert in one.adaptor.experts:
+        torch.nn.init.normal_(expert.bias)  # with which a text of zeros is no vector of zeros
+    return one
 
 
 @torch.no_grad()
