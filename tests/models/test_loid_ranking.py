@@ -39,13 +39,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Four users with five events each: tea0..tea4, all but the last without a held-out part worth reading."""
+    """Four users with five events each, of which three train; u3 comes back to its first item at the end."""
     rows = [
-        (f"u{user}", f"tea{(user + at) % 6}", "tea", 0, at, 4.0, f"user {user} on {(user + at) % 6}")
+        (f"u{user}", f"tea{(user + at) % 6}", "tea", 0, at, 4.0, f"user {user} on {(user + at) % 6}, time {at}")
         for user in range(4)
         for at in range(5)
     ]
-    rows[3] = (*rows[3][:6], "")  # the fourth event of u0: validation, and no words
+    rows[0] = (*rows[0][:6], "")  # no words
+    rows[19] = ("u3", "tea3", "tea", 0, 4, 4.0, "user 3 on 3, time 4")
     columns = ["user_id", "item_id", "domain", "timestamp", "position", "rating", "text"]
     return write_review_rows(tmp_path_factory.mktemp("reviewed") / "data", pd.DataFrame(rows, columns=columns))
 
@@ -61,7 +62,8 @@ def made(dataset: Dataset, tiny: Path, table: EmbeddingTable | None = None, **ch
 def test_reviews_are_those_of_training_events_alone(reviewed: Dataset) -> None:
     found = event_reviews(reviewed, make_split(reviewed))
     assert found is not None
-    wanted = {(u, f"tea{(u + at) % 6}", f"user {u} on {(u + at) % 6}") for u in range(4) for at in range(3)}
+    wanted = {(u, f"tea{(u + at) % 6}", f"user {u} on {(u + at) % 6}, time {at}") for u in range(4) for at in range(3)}
+    wanted -= {(0, "tea0", "user 0 on 0, time 0"), (3, "tea3", "user 3 on 3, time 0")}  # no words; a held-out pair
     ids = [(int(u), str(reviewed.item_ids[i]), t) for u, i, t in zip(found.user, found.item, found.texts)]
     assert set(ids) == wanted
     assert len(ids) == len(wanted)
