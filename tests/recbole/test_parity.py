@@ -86,7 +86,9 @@ def test_same_catalogue(world: World, tmp_path: Path) -> None:
     assert (catalogue.train_count[1:] == 0).any()  # the items that nobody had are there too
 
 
-@pytest.mark.parametrize("name", ["SemaCDR", "SemacdrLLM4CDSR", "SemacdrSASRec", "SemacdrABXI", "SemacdrC2DSR"])
+@pytest.mark.parametrize(
+    "name", ["SemaCDR", "SemacdrLLM4CDSR", "SemacdrLoID", "SemacdrSASRec", "SemacdrABXI", "SemacdrC2DSR"]
+)
 def test_same_weights_and_loss(name: str, world: World, tmp_path: Path) -> None:
     sides = both_sides(world, tmp_path, name, epochs=0, **(TEXT if name == "SemaCDR" else {}))
     plain = sides.plain()
@@ -111,7 +113,7 @@ def test_same_weights_and_loss(name: str, world: World, tmp_path: Path) -> None:
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in sides.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["SemaCDR", "SemacdrLLM4CDSR", "SemacdrSASRec", "SemacdrMarkov"])
+@pytest.mark.parametrize("name", ["SemaCDR", "SemacdrLLM4CDSR", "SemacdrLoID", "SemacdrSASRec", "SemacdrMarkov"])
 def test_recboles_metrics_are_full_all(name: str, world: World, tmp_path: Path) -> None:
     sides = both_sides(world, tmp_path, name)
     plain = sides.plain()
