@@ -25,6 +25,8 @@ COMMANDS = {
     "embed": "text vectors of items, one table a view",
     "train": "train a model into a run folder",
     "evaluate": "metrics of a run",
+    "bench": "every model of a config on every data set, and a leaderboard",
+    "compare": "paired tests between runs",
     "recommend": "the top items for a user or a history",
     "loid": "LoRA plug-ins of LoID: pre-training, likeness of domains",
     "doctor": "what is installed, and what each extra would add",
@@ -33,6 +35,7 @@ COMMANDS = {
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "transformers", "sentence_transformers", "peft", "gguf"), "train"),
     "recbole": "recbole",
+    "optuna": "tune",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -71,10 +71,26 @@ def build(cls: type[S], values: Mapping[str, Any], where: str = "settings") -> S
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"]) or "settings"
             if fault["type"] == "extra_forbidden":
-                faults.append(f"unknown key {key!r}: {nearest(key, cls.model_fields)}")
+                faults.append(f"unknown key {key!r}: {nearest(str(fault['loc'][-1]), _owner(cls, fault['loc']))}")
             else:
                 faults.append(f"{key} = {fault['input']!r}: {fault['msg']}")
         raise InputError("\n  ".join([f"{len(faults)} wrong setting(s)", *faults]), where=where) from None
+
+
+def _owner(cls: type[BaseModel], place: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that are valid where a fault is, however deep inside other settings."""
+    for part in place[:-1]:
+        field = cls.model_fields.get(str(part))
+        if field is not None:
+            cls = next(iter(_settings_in(field.annotation)), cls)
+    return cls.model_fields
+
+
+def _settings_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes in a type such as ``list[X] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _settings_in(argument)]
 
 
 def split_keys(values: Mapping[str, Any], *classes: type[Settings]) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ from semacdr.models.registry import model_class
 if TYPE_CHECKING:
     from semacdr.embedding.table import EmbeddingTable
 
-FORMAT_VERSION = 2  # goes up when older weights would load wrongly or not at all
+# Goes up when older weights would load wrongly, or are not what the same data and settings would give any more.
+FORMAT_VERSION = 2
 RUN = "run.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"

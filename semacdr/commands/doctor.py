@@ -23,6 +23,7 @@ EXTRAS = {
     "ray": "profiles over many machines; an environment of its own",
     "ann": "approximate top-k search on a CPU",
     "gpu": "approximate top-k search on a GPU; never beside ann",
+    "tune": "settings chosen by studies in a bench",
     "serve": "the HTTP server",
     "dev": "tests and linters",
 }

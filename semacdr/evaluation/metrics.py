@@ -16,6 +16,13 @@ from semacdr.errors import InputError
 
 DEFAULT_METRICS = ("hr@5", "hr@10", "hr@20", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 
+_ERRORS = ("mse", "mae", "rmse")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is an error."""
+    return metric in _ERRORS
+
 
 def hit_rate(greater: Int32Array, ties: Int32Array, k: int) -> Float64Array:
     """Probability that the target is among the first ``k``: ``clip((k - greater) / (ties + 1), 0, 1)``."""

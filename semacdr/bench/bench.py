@@ -1,0 +1,240 @@
+"""A bench on disk: its config, data, lines and cells, and the files that it leaves.
+
+bench.json         the config, the data sets and every cell with its state and run folder (relative paths)
+leaderboard.json   rows, see :data:`semacdr.bench.leaderboard.COLUMNS`
+leaderboard.md     the same as tables
+comparisons.json   the paired tests
+runs/              DATASET/LABEL/seed-N-FINGERPRINT: the run folder of each cell
+data/, embeddings/, studies.sqlite, tuned/, trials/
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from semacdr import __version__
+from semacdr.bench.config import BenchConfig, slug
+from semacdr.bench.leaderboard import failed_row, published_rows, system_rows
+from semacdr.bench.markdown import tables
+from semacdr.bench.plan import Cell, Line, evaluated, make_cell, make_lines, run_is_done
+from semacdr.bench.prepare import Prepared, prepare, prepared
+from semacdr.bench.significance import best_against_others
+from semacdr.bench.systems import System, stopped_early
+from semacdr.bench.tuning import Study
+from semacdr.errors import InputError, SemacdrError, nearest
+from semacdr.files import write_json, write_text
+from semacdr.run import environment
+
+LEADERBOARD, MARKDOWN, COMPARISONS, BENCH = "leaderboard.json", "leaderboard.md", "comparisons.json", "bench.json"
+
+
+class Bench:
+    """What a config asks for, in a folder.
+
+    Args:
+        config: the config; its models and settings are checked here.
+        out: the bench folder.
+        source: how the user named the config.
+        data_root: in place of the config's.
+        keep_old_code: results of a model whose code has changed since still count.
+    """
+
+    def __init__(
+        self,
+        config: BenchConfig,
+        out: Path,
+        source: Path,
+        data_root: Path | None = None,
+        keep_old_code: bool = False,
+    ) -> None:
+        self.config, self.out, self.keep_old_code = config, out, keep_old_code
+        self.command = f"semacdr bench {source.name if source.is_absolute() else source}"
+        self.root = data_root or config.data_root
+        self.lines = make_lines(config)
+        self.data: dict[str, Prepared] = {}
+        self._rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        self._tests: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+
+    def prepare(self) -> None:
+        """Converts and embeds what is not there yet."""
+        self.data = {entry.name: prepare(entry, self.out, self.root) for entry in self.config.datasets}
+
+    def chosen_lines(self, only: str | None) -> list[Line]:
+        """The lines of a comma-separated list of labels or model names; all of them for None.
+
+        Raises:
+            InputError: a name that no line has.
+        """
+        if only is None:
+            return self.lines
+        names = {name.strip() for name in only.split(",")}
+        known = {name for line in self.lines for name in (line.model, slug(line.label), line.label)}
+        for name in sorted(names - known):
+            raise InputError(f"no model or label {name!r} in this bench", where="--only", fix=nearest(name, known))
+        return [line for line in self.lines if names & {line.model, slug(line.label), line.label}]
+
+    def look(self) -> None:
+        """Takes the data sets that are there, and makes nothing."""
+        there = ((entry.name, prepared(entry, self.out, self.root)) for entry in self.config.datasets)
+        self.data = {name: data for name, data in there if data is not None}
+
+    def open_study(self, line: Line) -> Study | None:
+        """The study of a line that is not finished; None where nothing is tuned, or all is."""
+        study = self._study(line)
+        return study if study is not None and study.chosen() is None else None
+
+    def cells(self, line: Line) -> list[Cell]:
+        """The cells of a line, one a seed; none while its study is open or its data set is not there."""
+        study = self._study(line)
+        chosen = study.chosen() if study else {}
+        if chosen is None or line.dataset not in self.data:
+            return []
+        trials = study.tuning.trials if study else 1
+        data = self.data[line.dataset]
+        return [make_cell(line, data, seed, self.out, chosen, trials, self.keep_old_code) for seed in line.seeds]
+
+    def trial_folder(self, line: Line, study: Study, number: int) -> Path:
+        """Where a trial works; the name tells it from one of another study."""
+        return self.out / "trials" / line.place / f"{study.name.rpartition(' ')[2]}-{number:03d}"
+
+    def results(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The rows of the leaderboard and the paired tests, of what is there."""
+        rows: list[dict[str, Any]] = []
+        tests: list[dict[str, Any]] = []
+        made = [(line, self.cells(line)) for line in self.lines]
+        for entry in self.config.datasets:
+            for protocol in self.config.protocols:
+                found = [_system(line, protocol, cells) for line, cells in made if line.dataset == entry.name]
+                systems = [system for system in found if system is not None]
+                rows += [row for system in systems for row in self._rows_of(system, protocol)]
+                tests += self._tests_of(systems, protocol)
+        rows += [
+            failed_row(line.dataset, line.label, cell.seed, cell.error())
+            for line, cells in made
+            for cell in cells
+            if cell.state() == "failed"
+        ]
+        return rows + published_rows(self.config.published), tests
+
+    def write_results(self) -> None:
+        """Writes bench.json, the leaderboard and the tests anew."""
+        rows, tests = self.results()
+        write_json(self.out / LEADERBOARD, rows)
+        write_json(self.out / COMPARISONS, tests)
+        cells = self.cell_list()
+        write_json(
+            self.out / BENCH,
+            {
+                "semacdr": __version__,
+                "name": self.config.name,
+                "command": self.command,
+                "config": self.config.model_dump(mode="json"),
+                "environment": environment(),
+                "datasets": [self._data_entry(name) for name in self.data],
+                "cells": cells,
+            },
+        )
+        left = sum(cell["state"] == "left" for cell in cells)
+        head = [f"# {self.config.name}", "", f"Command: `{self.command}`; semacdr {__version__}."]
+        head += [f"{left} of {len(cells)} cells are still to be run."] if left else []
+        write_text(self.out / MARKDOWN, "\n".join([*head, "", tables(rows, tests, self.config.metric)]))
+
+    def cell_list(self) -> list[dict[str, Any]]:
+        """Every cell with its state; one whose settings are yet to be chosen has no folder."""
+        found: list[dict[str, Any]] = []
+        for line in self.lines:
+            made = {cell.seed: cell for cell in self.cells(line)}
+            for seed in line.seeds:
+                cell = made.get(seed)
+                found.append(
+                    {
+                        "dataset": line.dataset,
+                        "label": line.label,
+                        "model": line.model,
+                        "domain": line.domain,
+                        "seed": seed,
+                        "state": cell.state() if cell else "left",
+                        "error": cell.error() if cell and cell.state() == "failed" else None,
+                        "older_code": cell.older_code if cell else False,
+                        "run": str(cell.folder.relative_to(self.out)) if cell else None,
+                    }
+                )
+        return found
+
+    def plan(self) -> str:
+        """What is done and what is left, for a reader."""
+        lines = []
+        for entry in self.config.datasets:
+            lines.append(f"{entry.name}: {'ready' if entry.name in self.data else 'to be converted or embedded'}")
+            for line in (line for line in self.lines if line.dataset == entry.name):
+                study = self.open_study(line)
+                note = f", after {study.tuning.trials} trials of tuning" if study else ""
+                states = {cell.seed: cell.state() for cell in self.cells(line)}
+                seeds = ", ".join(f"seed {seed} {states.get(seed, 'left')}" for seed in line.seeds)
+                lines.append(f"  {line.label}: {seeds}{note}")
+        cells = self.cell_list()
+        counts = {state: sum(cell["state"] == state for cell in cells) for state in ("done", "failed", "left")}
+        lines.append(f"{len(cells)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+        return "\n".join(lines)
+
+    def _study(self, line: Line) -> Study | None:
+        if self.config.tuning is None or not line.space or line.dataset not in self.data:
+            return None
+        return Study(line, self.data[line.dataset], self.config.tuning, self.config.metric, self.out)
+
+    def _rows_of(self, system: System, protocol: str) -> list[dict[str, Any]]:
+        key = (protocol, system.version())
+        if key not in self._rows:
+            self._rows[key] = system_rows(system, protocol)
+        return self._rows[key]
+
+    def _tests_of(self, systems: list[System], protocol: str) -> list[dict[str, Any]]:
+        """Remembered until a system of the data set changes."""
+        key = (protocol, *(system.version() for system in systems))
+        if key not in self._tests:
+            self._tests[key] = best_against_others(systems, protocol, self.config.metric)
+        return self._tests[key]
+
+    def _data_entry(self, name: str) -> dict[str, Any]:
+        data = self.data[name]
+        inside = data.folder.is_relative_to(self.out)
+        return {
+            "name": name,
+            "fingerprint": data.fingerprint,
+            "domains": data.manifest["domains"],
+            "counts": data.manifest["counts"],
+            "folder": str(data.folder.relative_to(self.out)) if inside else None,
+            "embeddings": data.table_fingerprints,
+        }
+
+
+def _system(line: Line, protocol: str, cells: list[Cell]) -> System | None:
+    """What a line's cells give under a protocol; None before the first of them is there."""
+    done = [cell for cell in cells if run_is_done(cell.folder) and protocol in evaluated(cell.folder)]
+    if not done:
+        return None
+    runs = tuple(cell.folder for cell in done)
+    notes = [stopped_early(runs)]
+    if any(cell.older_code for cell in done):
+        notes.append("by older code of the model")
+    if len(done) < len(line.seeds):
+        notes.append(f"{len(done)} of {len(line.seeds)} seeds")
+    return System(line.dataset, line.label, runs, done[0].trials, "; ".join(note for note in notes if note) or None)
+
+
+def check_failures(cells: list[dict[str, Any]], out: Path) -> None:
+    """Ends the command with an error where cells failed.
+
+    Raises:
+        SemacdrError: how many, and the first of them.
+    """
+    failed = [cell for cell in cells if cell["state"] == "failed"]
+    if failed:
+        first = failed[0]
+        raise SemacdrError(
+            f"{len(failed)} of {len(cells)} cells failed, the first: {first['dataset']}, {first['label']}: "
+            f"{first['error']}",
+            where=str(out / first["run"] / "cell.log"),
+            fix="the rest is done; when that is mended: the same command with --retry-failed",
+        )

@@ -1,0 +1,41 @@
+"""The process of one cell: ``python -m semacdr.bench.cell FOLDER`` trains and evaluates as cell.json there says.
+
+The same commands as a user's do the work, so that a cell's run folder is like any other. The process ends with the
+bench that started it, whose end of the pipe on its standard input closes even with kill -9.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from semacdr.cli import main
+from semacdr.files import read_json
+
+
+def _end_with_the_bench() -> None:
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, name="bench-watch", daemon=True).start()
+
+
+def run_cell(folder: Path) -> int:
+    """Trains what is not trained, ranks what is not ranked, and returns the exit code of the command that ended it."""
+    cell = read_json(folder / "cell.json")
+    code = main(["train", "--model", cell["model"], *cell["data"], "--config", cell["settings"], "--out", str(folder)])
+    results = folder / ("evaluation.json" if cell["on"] == "test" else "evaluation_valid.json")
+    there = read_json(results)["protocols"] if results.is_file() else ()
+    missing = [protocol for protocol in cell["protocols"] if protocol not in there]
+    if code == 0 and missing:
+        code = main(["evaluate", str(folder), *cell["data"], "--protocol", ",".join(missing), "--split", cell["on"]])
+    return code
+
+
+if __name__ == "__main__":
+    _end_with_the_bench()
+    sys.exit(run_cell(Path(sys.argv[1])))

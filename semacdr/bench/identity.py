@@ -1,0 +1,52 @@
+"""Which code the weights of a model depend on, as far as a fingerprint of cells takes account of it.
+
+A model's own file counts by what it says, so that whoever edits a model gets new numbers without thinking of it; so do
+the files that it imports and whose names begin with its own. What models share (layers, losses, the trainer) counts by
+the version of the run format alone: a change there that does not change weights must not cost a bench its hours.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from semacdr.run import FORMAT_VERSION
+
+
+@cache
+def code_version(module: str) -> str:
+    """The run format's version, and a hash of a model's code without comments, docstrings and layout."""
+    trees = {module: _tree(module)}
+    for imported in _imports(trees[module]):
+        if imported.startswith(f"{module}_"):
+            trees[imported] = _tree(imported)
+    digest = hashlib.sha256()
+    for name in sorted(trees):
+        digest.update(ast.dump(without_docstrings(trees[name])).encode())
+    return f"{FORMAT_VERSION}-{digest.hexdigest()[:16]}"
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The same code without the texts that stand for themselves, in place."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+    return tree
+
+
+def _tree(module: str) -> ast.Module:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    return [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

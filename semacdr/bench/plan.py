@@ -1,0 +1,264 @@
+"""What a bench is to do: a line for each model on each data set, a cell for each of its seeds, each with its state.
+
+A cell is a run folder. Its name holds the start of a fingerprint of all that its weights depend on, so that what has
+changed gets a new folder, what has not is found done, and old results are there when a change is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
+from semacdr.bench.identity import code_version
+from semacdr.bench.prepare import Prepared
+from semacdr.config import build, read_yaml, split_keys
+from semacdr.embedding.table import ITEMS, USERS
+from semacdr.errors import InputError, nearest
+from semacdr.evaluation.metrics import metric_values
+from semacdr.evaluation.protocols import get_protocol
+from semacdr.files import fingerprint, read_json
+from semacdr.models.registry import MODELS, model_class
+from semacdr.resources import find_config
+from semacdr.run import RUN
+from semacdr.training.settings import TrainSettings
+
+CELL = "cell.json"
+FAILURE = "failure.json"
+SETTINGS = "settings.yaml"
+LOG = "cell.log"
+RUNS = "runs"
+_NOTHING = (np.zeros(0, np.int32), np.zeros(0, np.int32))
+State = Literal["done", "failed", "left"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model of a bench on one data set.
+
+    Attributes:
+        dataset: name of the data set.
+        label: what the leaderboard calls it.
+        model: name of the model.
+        settings: flat, of the model and its training, without the seed.
+        seeds: one training each.
+        protocols: that each is evaluated under.
+        reads: the subjects of the embedding tables that the model reads.
+        space: what tuning tries; empty where nothing is tuned.
+        domain: the one domain that it is trained for; None for all.
+    """
+
+    dataset: str
+    label: str
+    model: str
+    settings: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    protocols: tuple[str, ...]
+    reads: tuple[str, ...]
+    space: Space = field(default_factory=dict)
+    domain: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """Of its folders, below those that hold one for each line."""
+        return Path(self.dataset) / slug(self.label) / (self.domain or "")
+
+    def resolved(self, seed: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """All settings with their defaults, as run.json will hold them: ``config`` and ``training``."""
+        cls = model_class(self.model)
+        values = {**self.settings, **(changes or {}), "seed": seed}
+        config, training = split_keys(values, cls.Config, TrainSettings)
+        return {
+            "config": build(cls.Config, config, f"settings of {self.label}").model_dump(mode="json"),
+            "training": build(TrainSettings, training, f"training settings of {self.label}").model_dump(mode="json"),
+        }
+
+    def tables(self, data: Prepared) -> dict[str, str]:
+        """Fingerprints of the embedding tables that it is given."""
+        return {subject: data.table_fingerprints[subject] for subject in self.reads if subject in data.tables}
+
+    def arguments(self, data: Prepared) -> list[str]:
+        """Of ``semacdr train`` and ``semacdr evaluate``: where the data are."""
+        options = {ITEMS: "--embeddings", USERS: "--user-embeddings"}
+        given = [
+            word for subject in self.tables(data) for word in (options[subject], str(data.tables[subject].resolve()))
+        ]
+        return ["--dataset", str(data.folder.resolve()), *given]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a line and its evaluation.
+
+    Attributes:
+        line: the line.
+        data: its data set.
+        seed: of the training.
+        settings: flat, those of the line, the chosen ones and the seed.
+        trials: settings that were tried to choose these; 1 where they were given.
+        folder: the run folder.
+        identity: all that the weights depend on.
+        older_code: the run is there, made by other code of the model.
+    """
+
+    line: Line
+    data: Prepared
+    seed: int
+    settings: dict[str, Any]
+    trials: int
+    folder: Path
+    identity: dict[str, Any]
+    older_code: bool = False
+
+    @property
+    def name(self) -> str:
+        """For a reader."""
+        domain = f", {self.line.domain}" if self.line.domain else ""
+        return f"{self.line.dataset}{domain}: {self.line.label}, seed {self.seed}"
+
+    def state(self) -> State:
+        """Done when it is trained and evaluated under every protocol."""
+        if run_is_done(self.folder) and not set(self.line.protocols) - evaluated(self.folder):
+            return "done"
+        return "failed" if (self.folder / FAILURE).is_file() else "left"
+
+    def error(self) -> str:
+        """What a failed cell said."""
+        return str(read_json(self.folder / FAILURE)["error"])
+
+
+def run_is_done(folder: Path) -> bool:
+    """Whether a run folder's training has ended."""
+    return (folder / RUN).is_file() and read_json(folder / RUN)["status"] == "done"
+
+
+def evaluated(folder: Path) -> set[str]:
+    """The protocols under which a run's test targets have been ranked."""
+    path = folder / "evaluation.json"
+    return set(read_json(path)["protocols"]) if path.is_file() else set()
+
+
+def make_lines(config: BenchConfig) -> list[Line]:
+    """The lines of a bench, data set by data set, every setting checked.
+
+    Raises:
+        InputError: unknown models, settings, protocols or metrics, all of them together.
+    """
+    faults = []
+    entries = list(config.models)
+    if config.all_models:
+        named = {entry.name for entry in entries}
+        entries += [ModelEntry(name=name) for name in MODELS if name not in named]
+    lines: list[Line] = []
+    used: set[str] = set()
+    for protocol in config.protocols:
+        get_protocol(protocol)
+    metric_values(*_NOTHING, [config.metric])
+    for dataset in config.datasets:
+        for entry in entries:
+            if entry.datasets is not None and dataset.name not in entry.datasets:
+                continue
+            try:
+                line, taken = _line(config, dataset, entry)
+                line.resolved(line.seeds[0], {key: _example(values) for key, values in line.space.items()})
+                lines.append(line)
+                used |= taken
+            except InputError as error:
+                faults.append(f"{entry.title}: {error.what}" + (f" ({error.fix})" if error.fix else ""))
+    unused = [key for key in config.defaults if key not in used]
+    if unused and not faults:
+        faults.append(f"no model of the bench has these settings of defaults: {', '.join(unused)}")
+    if faults:
+        raise InputError("\n  ".join(dict.fromkeys(faults)), where=f"bench {config.name}")
+    return lines
+
+
+def _line(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> tuple[Line, set[str]]:
+    """A line, and which of the bench's defaults it takes."""
+    cls = model_class(entry.name)
+    own = read_yaml(find_config(entry.config)) if entry.config else {}
+    own.update(entry.settings)
+    for key in RESERVED:
+        if key in own or key in config.defaults or key in (entry.space or ()):
+            fix = (
+                "seeds and cap_cpu_s stand beside the settings" if key != "domain" else "it is trained for all domains"
+            )
+            raise InputError(f"{key!r} is no setting of a line", fix=fix)
+    keys = {*cls.Config.model_fields, *TrainSettings.model_fields}
+    taken = {key: value for key, value in config.defaults.items() if key in keys}
+    unknown = [key for key in entry.space or () if key not in keys]
+    if unknown:
+        raise InputError(f"unknown setting {unknown[0]!r} in its space", fix=nearest(unknown[0], keys))
+    cap = entry.cap_cpu_s or config.cap_cpu_s
+    seeds = entry.seeds or config.seeds
+    line = Line(
+        dataset=dataset.name,
+        label=entry.title,
+        model=entry.name,
+        settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {})},
+        seeds=tuple(dict.fromkeys(seeds if cls.trained_by_gradient else seeds[:1])),  # counting gives the same again
+        protocols=tuple(dict.fromkeys(config.protocols)),
+        reads=tuple(
+            subject for subject, reads in ((ITEMS, cls.reads_text and entry.text), (USERS, cls.reads_users)) if reads
+        ),
+        space=entry.space or {},
+    )
+    return line, set(taken)
+
+
+def _example(values: Range | list[Any]) -> Any:
+    """One of the values that tuning may try, to check that the setting takes it."""
+    return values.low if isinstance(values, Range) else values[0]
+
+
+def make_cell(
+    line: Line,
+    data: Prepared,
+    seed: int,
+    out: Path,
+    chosen: Mapping[str, Any] | None = None,
+    trials: int = 1,
+    keep_old_code: bool = False,
+) -> Cell:
+    """A cell, and where it stands.
+
+    Args:
+        line: the line.
+        data: its data set.
+        seed: of the training.
+        out: the bench folder.
+        chosen: settings that tuning has chosen.
+        trials: how many it tried.
+        keep_old_code: take a finished run of the same cell by other code of the model, if there is no newer one.
+    """
+    identity = {
+        "dataset": data.fingerprint,
+        "model": line.model,
+        **line.resolved(seed, chosen),
+        "tables": line.tables(data),
+        "code": code_version(MODELS[line.model]),
+    }
+    folder = out / RUNS / line.place / f"seed-{seed}-{fingerprint(identity)[:8]}"
+    settings = {**line.settings, **(chosen or {}), "seed": seed}
+    cell = Cell(line, data, seed, settings, trials, folder, identity)
+    if keep_old_code and cell.state() != "done":
+        return _by_older_code(cell) or cell
+    return cell
+
+
+def _by_older_code(cell: Cell) -> Cell | None:
+    """The newest finished run that differs from a cell by the code of the model alone."""
+    found = []
+    for path in cell.folder.parent.glob(f"seed-{cell.seed}-*/{CELL}"):
+        identity = read_json(path)["identity"]
+        if {**identity, "code": None} == {**cell.identity, "code": None} and run_is_done(path.parent):
+            made = (path.parent / RUN).stat().st_mtime
+            old = Cell(
+                cell.line, cell.data, cell.seed, cell.settings, cell.trials, path.parent, identity, older_code=True
+            )
+            found.append((made, old))
+    return max(found, key=lambda pair: pair[0])[1] if found else None

@@ -1,0 +1,170 @@
+"""The data sets of a bench: converted and embedded once into the bench folder, by the functions of those commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semacdr.bench.config import DatasetEntry, Embeddings
+from semacdr.data.convert import convert
+from semacdr.data.schema import MANIFEST
+from semacdr.embedding.table import ITEMS, USERS, EmbeddingTable
+from semacdr.errors import InputError, SemacdrError
+from semacdr.files import fingerprint, read_json, write_json
+from semacdr.local_models import EMBEDDED
+from semacdr.progress import say
+
+Key = dict[str, str | None]
+"""What a folder is made of: its settings, and the files that were read."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that is ready.
+
+    Attributes:
+        name: in the config.
+        folder: the data set folder.
+        manifest: its ``dataset.json``.
+        tables: ``items`` and ``users`` -> embedding table folder, where there is one.
+        table_fingerprints: likewise.
+    """
+
+    name: str
+    folder: Path
+    manifest: dict[str, Any]
+    tables: dict[str, Path]
+    table_fingerprints: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the data files."""
+        return str(self.manifest["fingerprint"])
+
+
+def prepared(entry: DatasetEntry, out: Path, root: Path) -> Prepared | None:
+    """The data set as it stands in the bench folder; None where anything is still to be made."""
+    if entry.folder is None and not _is_made(_data_folder(entry, out), _data_key(entry, root)):
+        return None
+    for subject, source in _sources(entry):
+        if source.folder is None and not _is_made(
+            _table_folder(entry, out, subject), _table_key(entry, source, out, root)
+        ):
+            return None
+    return _load(entry, out, root)
+
+
+def prepare(entry: DatasetEntry, out: Path, root: Path) -> Prepared:
+    """Makes what is still to be made.
+
+    Raises:
+        InputError: missing or bad input.
+        SemacdrError: the embedding ended with an error; its message is above.
+    """
+    folder = _data_folder(entry, out)
+    if entry.format is not None and not _is_made(folder, key := _data_key(entry, root)):
+        say(f"{entry.name}: converting")
+        raw = None if entry.input is None else _existing(root / entry.input)
+        options = entry.convert
+        convert(
+            entry.format,
+            raw,
+            folder,
+            options.reader(),
+            options.filters(),
+            name=entry.name,
+            skip_bad=options.skip_bad,
+        )
+        write_json(_marker(folder), key)
+    for subject, source in _sources(entry):
+        table = _table_folder(entry, out, subject)
+        if source.folder is None and not _is_made(table, key := _table_key(entry, source, out, root)):
+            arguments = ["--dataset", str(folder if entry.folder is None else root / entry.folder), "--out", str(table)]
+            if source.profiles:
+                arguments += ["--profiles", str(_existing(root / source.profiles))]
+            say(f"{entry.name}: embedding {subject}")
+            _command(["embed", *arguments, "--encoder", _encoder(source, root)])
+            write_json(_marker(table), key)
+    return _load(entry, out, root)
+
+
+def _sources(entry: DatasetEntry) -> list[tuple[str, Embeddings]]:
+    pairs = ((ITEMS, entry.embeddings), (USERS, entry.user_embeddings))
+    return [(subject, source) for subject, source in pairs if source is not None]
+
+
+def _load(entry: DatasetEntry, out: Path, root: Path) -> Prepared:
+    folder = _data_folder(entry, out) if entry.folder is None else _existing(root / entry.folder)
+    if not (folder / MANIFEST).is_file():
+        raise InputError("not a data set folder (no dataset.json)", where=str(folder))
+    tables = {
+        subject: _table_folder(entry, out, subject) if source.folder is None else _existing(root / source.folder)
+        for subject, source in _sources(entry)
+    }
+    prints = {subject: EmbeddingTable.load(table, subject).fingerprint for subject, table in tables.items()}
+    return Prepared(entry.name, folder, read_json(folder / MANIFEST), tables, prints)
+
+
+def _data_folder(entry: DatasetEntry, out: Path) -> Path:
+    return out / "data" / entry.name
+
+
+def _table_folder(entry: DatasetEntry, out: Path, subject: str) -> Path:
+    return out / "embeddings" / (entry.name if subject == ITEMS else f"{entry.name}-{subject}")
+
+
+def _marker(folder: Path) -> Path:
+    """Says what a folder was made of. It is written after the folder: a kill in between has it made again."""
+    return folder.with_name(f"{folder.name}.made.json")
+
+
+def _is_made(folder: Path, key: Key) -> bool:
+    """Whether a folder was made of what the key says; where the input is gone, what was made of it will do."""
+    if not folder.is_dir() or not _marker(folder).is_file():
+        return False
+    made = read_json(_marker(folder))
+    return made["settings"] == key["settings"] and key["files"] in (None, made["files"])
+
+
+def _data_key(entry: DatasetEntry, root: Path) -> Key:
+    """What a conversion depends on: the options, and the names, sizes and times of the input's files."""
+    settings = fingerprint({"format": entry.format, "convert": entry.convert.model_dump()})
+    return {"settings": settings, "files": None if entry.input is None else _stamps(root / entry.input)}
+
+
+def _table_key(entry: DatasetEntry, source: Embeddings, out: Path, root: Path) -> Key:
+    manifest = (_data_folder(entry, out) if entry.folder is None else root / entry.folder) / MANIFEST
+    data = read_json(manifest)["fingerprint"] if manifest.is_file() else None
+    settings = fingerprint({"dataset": data, "encoder": source.encoder, "profiles": source.profiles is not None})
+    return {"settings": settings, "files": None if source.profiles is None else _stamps(root / source.profiles)}
+
+
+def _stamps(path: Path) -> str | None:
+    """Name, size and time of a file, or of each file in a folder, as one hash; None where there is none."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    return fingerprint([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]) if stats else None
+
+
+def _encoder(source: Embeddings, root: Path) -> str:
+    """The encoder's name, or the folder of that name under the data root."""
+    if source.encoder != EMBEDDED and (root / source.encoder).is_dir():
+        return str(root / source.encoder)
+    return source.encoder
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise InputError("no such file or folder", where=str(path), fix="say where the data are with --data-root DIR")
+    return path
+
+
+def _command(words: Sequence[str]) -> None:
+    """A command of ours in a process of its own, so that its memory is gone afterwards."""
+    code = subprocess.run([sys.executable, "-m", "semacdr", *words], stdout=subprocess.DEVNULL, check=False).returncode
+    if code:
+        raise SemacdrError(f"semacdr {words[0]} ended with exit code {code}; its own message is above")

@@ -1,0 +1,77 @@
+"""What a leaderboard compares: systems, each with one finished run a seed, read from the runs' evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from semacdr.evaluation.results import TRAINING_COLUMNS
+from semacdr.files import fingerprint, read_json
+from semacdr.run import RUN
+
+
+@dataclass(frozen=True)
+class System:
+    """A model with its settings on one data set.
+
+    Attributes:
+        dataset: name of the data set.
+        label: what tables call it.
+        runs: the finished and evaluated run folders, one a seed.
+        trials: settings that were tried to choose its own; 1 where they were given.
+        note: what a reader must know of its numbers.
+    """
+
+    dataset: str
+    label: str
+    runs: tuple[Path, ...]
+    trials: int = 1
+    note: str | None = None
+
+    def protocols(self) -> list[str]:
+        """The protocols under which every run has been evaluated, in the first run's order."""
+        found = [read_json(run / "evaluation.json")["protocols"] for run in self.runs]
+        return [name for name in found[0] if all(name in others for others in found)]
+
+    def rows(self, protocol: str) -> list[list[dict[str, Any]]]:
+        """The rows of ``metrics_long.json`` under a protocol, a list a run."""
+        return [
+            [row for row in read_json(run / "metrics_long.json") if row["protocol"] == protocol] for run in self.runs
+        ]
+
+    def version(self) -> str:
+        """Changes when a run is made or evaluated anew, or anything is to be said of it."""
+        runs = [[str(run), read_json(run / "evaluation.json")] for run in self.runs]
+        return fingerprint([self.dataset, self.label, self.trials, self.note, runs])
+
+    def cost(self) -> dict[str, Any]:
+        """What the training took: means over seeds, of memory the most."""
+        results = [read_json(run / RUN)["result"] for run in self.runs]
+        columns = {name: [result[name] for result in results] for name in TRAINING_COLUMNS}
+        return {
+            "train_seconds": _mean(columns["train_seconds"]),
+            "train_cpu_seconds": _mean(columns["train_cpu_seconds"]),
+            "peak_rss_bytes": max(columns["peak_rss_bytes"]),
+            "parameters": max(columns["parameters"]),
+            "device": ", ".join(dict.fromkeys(columns["device"])),
+        }
+
+
+def stopped_early(runs: Sequence[Path]) -> str | None:
+    """A note on runs that reached their cap of CPU seconds."""
+    found = [read_json(run / RUN) for run in runs]
+    capped = [manifest for manifest in found if manifest["result"].get("stopped_by") == "cap"]
+    if not capped:
+        return None
+    epochs = sorted({manifest["result"]["epochs"] for manifest in capped})
+    caps = sorted({manifest["training"]["cap_cpu_s"] for manifest in capped})
+    span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    who = "" if len(capped) == len(found) else f"{len(capped)} of {len(found)} seeds "
+    return f"{who}capped at {caps[-1]:g} CPU s, after {span} epoch{'' if epochs == [1] else 's'}"
+
+
+def _mean(values: list[float]) -> float:
+    return round(fmean(values), 2)

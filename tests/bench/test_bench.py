@@ -1,0 +1,163 @@
+"""A bench as a user runs it, on planted data: results, failures, what runs again after a change, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+
+from semacdr.cli import main
+from semacdr.files import read_json
+from tests.bench.tiny import TINY, write_config
+
+MODELS = [
+    {"name": "Markov"},
+    {"name": "SASRec", "settings": TINY},
+    {"name": "SASRec", "label": "no GPU", "settings": {**TINY, "device": "cuda:7"}, "seeds": [0]},
+]
+PUBLISHED = {"model": "theirs", "dataset": "planted", "protocol": "full", "cite": "a paper"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bench that has run: Markov, two seeds of SASRec, and a line that cannot run."""
+    folder = tmp_path_factory.mktemp("bench")
+    config = write_config(folder, models=MODELS, published=[{**PUBLISHED, "values": {"all": {"ndcg@10": 0.99}}}])
+    assert main(["bench", str(config), "--out", str(folder / "out"), "--jobs", "2"]) == 1  # one cell fails
+    return folder
+
+
+def plan(folder: Path, config: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, list[str]]:
+    """label -> the states of its cells."""
+    capsys.readouterr()
+    assert main(["bench", str(config), "--out", str(folder / "out"), "--dry-run", "--json", *more]) == 0
+    states: dict[str, list[str]] = {}
+    for cell in json.loads(capsys.readouterr().out)["cells"]:
+        states.setdefault(cell["label"], []).append(cell["state"])
+    return states
+
+
+def test_rows_are_those_of_the_runs(folder: Path) -> None:
+    rows = read_json(folder / "out" / "leaderboard.json")
+    (row,) = [
+        row
+        for row in rows
+        if (row["model"], row["protocol"], row["subset"], row["domain"], row["metric"])
+        == ("SASRec", "full", "all", "tea", "ndcg@10")
+    ]
+    runs = sorted((folder / "out" / "runs" / "planted" / "SASRec").iterdir())
+    means = [read_json(run / "metrics.json")["full"]["tea"]["ndcg@10"] for run in runs]
+    assert len(means) == 2
+    assert means[0] != means[1]
+    assert (row["mean"], row["std"], row["seeds"]) == (fmean(means), stdev(means), 2)
+    assert row["ci_low"] < row["mean"] < row["ci_high"]
+    assert {row["protocol"] for row in rows if row["source"] == "measured" and row["protocol"]} == {
+        "full",
+        "sampled-100",
+    }
+    assert {"strict", "item 6-20", "user >5"} <= {row["subset"] for row in rows}
+
+
+def test_a_failed_cell_is_a_row_with_its_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = [row for row in read_json(folder / "out" / "leaderboard.json") if row["model"] == "no GPU"]
+    assert "device 'cuda:7'" in row["status"]
+    assert (row["mean"], row["seeds"]) == (None, 0)
+    assert "- no GPU, seed 0: device 'cuda:7'" in (folder / "out" / "leaderboard.md").read_text()
+    assert main(["bench", str(folder / "tiny.yaml"), "--out", str(folder / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "1 of 4 cells failed" in said
+    assert "--retry-failed" in said
+    assert "seed 0: done" not in said  # nothing ran
+
+
+def test_published_rows_are_tested_against_nothing(folder: Path) -> None:
+    rows = read_json(folder / "out" / "leaderboard.json")
+    (row,) = [row for row in rows if row["source"] == "published"]
+    assert (row["model"], row["mean"], row["note"], row["ci_low"]) == ("theirs", 0.99, "a paper", None)
+    tests = read_json(folder / "out" / "comparisons.json")
+    assert {test["model"] for test in tests} | {test["best"] for test in tests} == {"Markov", "SASRec"}
+    # two models, two protocols, two domains and all
+    assert len(tests) == 6
+    assert {test["family"] for test in tests} == {3}
+
+
+def test_everything_that_a_page_needs_is_named(folder: Path) -> None:
+    bench = read_json(folder / "out" / "bench.json")
+    runs = [folder / "out" / cell["run"] for cell in bench["cells"]]
+    assert [cell["state"] for cell in bench["cells"]] == ["done", "done", "done", "failed"]
+    assert all((run / "cell.log").is_file() for run in runs)
+    assert (runs[0] / "ranks-full-test.parquet").is_file()
+    assert bench["datasets"][0]["domains"] == ["tea", "pans"]
+    assert str(folder) not in (folder / "out" / "leaderboard.md").read_text()
+
+
+def test_only_what_changed_runs_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published: list[dict[str, Any]] = []
+    changed = [MODELS[0], {"name": "SASRec", "settings": {**TINY, "epochs": 1}, "seeds": [0]}]
+    out = folder / "out"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
+    config = write_config(folder, models=changed, published=published)
+    assert plan(folder, config, capsys) == {"Markov": ["done"], "SASRec": ["left"]}
+    assert main(["bench", str(config), "--out", str(out)]) == 0
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 1
+    assert plan(folder, config, capsys) == {"Markov": ["done"], "SASRec": ["done"]}
+    config = write_config(folder, models=MODELS, published=published)  # taken back: the old runs are there
+    assert plan(folder, config, capsys) == {"Markov": ["done"], "SASRec": ["done", "done"], "no GPU": ["failed"]}
+    config = write_config(folder, models=MODELS[:2], protocols=["full", "full-all"])  # weights stay, ranks are missing
+    assert plan(folder, config, capsys) == {"Markov": ["left"], "SASRec": ["left", "left"]}
+    weights = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
+    assert main(["bench", str(config), "--out", str(out), "--only", "Markov", "--quiet"]) == 0
+    assert plan(folder, config, capsys) == {"Markov": ["done"], "SASRec": ["left", "left"]}
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == weights
+
+
+def test_edited_code_of_a_model_makes_its_cells_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(folder, models=MODELS)
+    monkeypatch.setattr(
+        "semacdr.bench.plan.code_version", lambda module: "edited" if module.endswith("sasrec") else "2-other"
+    )
+    assert plan(folder, config, capsys)["SASRec"] == ["left", "left"]
+    assert plan(folder, config, capsys, "--keep-old-code")["SASRec"] == ["done", "done"]
+
+
+def test_a_second_bench_in_the_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semacdr.bench import runner
+
+    monkeypatch.setattr(runner, "PATIENCE_S", 0.0)
+    with runner._only_one(folder / "out"):
+        assert main(["bench", str(write_config(folder, models=MODELS)), "--out", str(folder / "out")]) == 2
+
+
+def test_compare(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = folder / "out" / "runs" / "planted"
+    full = {read_json(path / "run.json")["training"]["epochs"]: path for path in (runs / "SASRec").iterdir()}
+    sasrec = [path for path in (runs / "SASRec").iterdir() if read_json(path / "run.json")["training"]["epochs"] == 2]
+    (markov,) = (runs / "Markov").iterdir()
+    paths = [str(path) for path in (*sorted(sasrec), markov)]
+    capsys.readouterr()
+    assert main(["compare", *paths, "--protocol", "full", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["model"]: row["seeds"] for row in found["rows"]} == {"SASRec": 2, "Markov": 1}
+    tests = read_json(folder / "out" / "comparisons.json")
+    wanted = [test for test in tests if test["protocol"] == "full"]
+    assert [test["p_holm"] for test in found["tests"]] == [test["p_holm"] for test in wanted]
+    assert main(["compare", *paths]) == 0
+    assert "## planted, sampled-100" in capsys.readouterr().out
+    assert main(["compare", *paths, "--protocol", "sampled-999"]) == 2
+    said = capsys.readouterr().err
+    assert f"{paths[0]} is not evaluated under sampled-999" in said
+    assert f"semacdr evaluate {paths[0]} --protocol sampled-999" in said
+    assert main(["compare", *paths[:2]]) == 2
+    assert "these runs are one system" in capsys.readouterr().err
+    if 1 in full:  # the same model with other settings is another system, called by its folder
+        assert main(["compare", paths[0], str(full[1]), "--json"]) == 0
+        assert {row["model"] for row in json.loads(capsys.readouterr().out)["rows"]} == {paths[0], str(full[1])}
+    assert main(["compare", paths[0], paths[0]]) == 2
+    assert "named twice" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""What a bench config may say: every fault is found before anything runs, and names the nearest valid key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semacdr.bench.config import ConvertOptions, read_config
+from semacdr.bench.identity import code_version, without_docstrings
+from semacdr.bench.plan import make_lines
+from semacdr.cli import main
+from semacdr.data.filters import Filters
+from semacdr.data.readers import ReadOptions
+from semacdr.models.registry import MODELS
+from tests.bench.tiny import TINY, write_config
+
+PUBLISHED = {"model": "x", "dataset": "planted", "protocol": "full", "cite": "y", "values": {"all": {"mrr": 0.1}}}
+RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modles": []}, "unknown key 'modles': did you mean 'models'"),
+        ({"models": [{"name": "SASRec", "lable": "x"}]}, "unknown key 'models.0.lable': did you mean 'label'"),
+        ({"datasets": [{"name": "a", "format": "table", "convert": {"min_usr": 3}}]}, "did you mean 'min_user'"),
+        ({"models": [{"name": "SASRek"}]}, "did you mean 'SASRec'"),
+        ({"models": [{"name": "SASRec", "settings": {"epocs": 1}}]}, "did you mean 'epochs'"),
+        ({"models": [{"name": "SASRec", "settings": {"epochs": -1}}]}, "greater than or equal to 0"),
+        ({"models": [{"name": "SASRec", "settings": {"seed": 1}}]}, "'seed' is no setting of a line"),
+        ({"models": [{"name": "SASRec"}, {"name": "SASRec"}]}, "'SASRec' stands there twice"),
+        ({"models": [{"name": "Markov", "datasets": ["other"]}]}, "unknown data set 'other'"),
+        ({"models": []}, "no models"),
+        ({"datasets": [{"name": "a"}]}, "either a format"),
+        ({"datasets": [{"name": "a", "format": "abix"}]}, "did you mean 'abxi'"),
+        ({"defaults": {"rank_of_nothing": 1}}, "rank_of_nothing"),
+        ({"protocols": ["ful"]}, "did you mean 'full'"),
+        ({"metric": "ndgc@10"}, "unknown metric"),
+        ({"published": [{**PUBLISHED, "dataset": "other"}]}, "unknown data set 'other'"),
+        ({"published": [{**PUBLISHED, "protocol": "sampled-999"}]}, "which this bench has not"),
+        ({"tuning": {"trials": 3}}, "Markov has no space to tune in"),
+        ({"models": [{"name": "SASRec", "space": RANGE}]}, "the bench has no tuning"),
+        (
+            {"tuning": {"trials": 3}, "models": [{"name": "SASRec", "space": {"dropuot": [0.1]}}]},
+            "did you mean 'dropout'",
+        ),
+        (
+            {"tuning": {"trials": 3}, "models": [{"name": "SASRec", "space": {"epochs": {"low": 3, "high": 2}}}]},
+            "must be less than",
+        ),
+    ],
+)
+def test_faults(changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_config(tmp_path, **changes)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["bench", str(path), "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert not captured.out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_faults_of_several_lines_are_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [{"name": "SASRec", "settings": {"epocs": 1}}, {"name": "Markof"}]
+    assert main(["bench", str(write_config(tmp_path, models=models)), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "'epochs'" in said
+    assert "'Markov'" in said
+
+
+def test_convert_options_are_those_of_the_command() -> None:
+    known = {*vars(ReadOptions()), *vars(Filters()), "skip_bad"}
+    assert set(ConvertOptions.model_fields) == known
+    options = ConvertOptions(keep_last=3, columns={"user_id": "buyer"}, keep_overlap=0.25)
+    assert options.reader() == ReadOptions(columns={"user_id": "buyer"})
+    assert options.filters() == Filters(keep_last=3, keep_overlap=0.25)
+
+
+def test_lines(tmp_path: Path) -> None:
+    shared = {"embedding_dim": 8, "num_heads": 1}
+    models = [{"name": "SASRec", "settings": TINY}, {"name": "SASRec", "label": "wide", "seeds": [5], "cap_cpu_s": 9}]
+    path = write_config(tmp_path, models=models, defaults=shared, all_models=True, cap_cpu_s=60, protocols=["full"])
+    lines = {line.label: line for line in make_lines(read_config(path))}
+    assert set(lines) == {*MODELS, "wide"}
+    assert lines["SASRec"].settings == {**shared, **TINY, "cap_cpu_s": 60}
+    assert lines["wide"].settings == {**shared, "cap_cpu_s": 9}
+    assert (lines["SASRec"].seeds, lines["wide"].seeds) == ((0, 1), (5,))
+    assert lines["Markov"].seeds == (0,)  # counting gives the same with every seed
+    assert lines["SASRec"].resolved(3)["training"]["seed"] == 3
+    assert (lines["SemaCDR"].reads, lines["SASRec"].reads) == (("items",), ())
+
+
+def test_the_code_of_a_model_counts_without_its_words(tmp_path: Path) -> None:
+    import ast
+
+    one = '"""Text."""\n\nclass A:\n    """Text."""\n    x: int = 1\n    """Text."""\n'
+    two = "class A:\n    # another comment\n    x: int = 1\n"
+    other = "class A:\n    x: int = 2\n"
+    first, second, third = (ast.dump(without_docstrings(ast.parse(text))) for text in (one, two, other))
+    assert first == second
+    assert first != third
+    assert len({code_version(module) for module in MODELS.values()}) == len(MODELS)

@@ -1,0 +1,55 @@
+"""Data sets of a bench: made once, made again when their input changes, kept when it is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semacdr.bench.config import DatasetEntry
+from semacdr.bench.prepare import prepare, prepared
+from semacdr.errors import InputError
+
+ENTRY = DatasetEntry.model_validate({"name": "shop", "format": "table", "input": "in.csv"})
+
+
+def write_input(path: Path, users: int) -> None:
+    lines = [f"u{user},{domain}{at},{domain},{at}" for user in range(users) for at, domain in enumerate("xyxy")]
+    path.write_text("user_id,item_id,domain,timestamp\n" + "\n".join(lines) + "\n")
+
+
+def test_made_once_and_again_when_something_changes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_input(tmp_path / "in.csv", 5)
+    assert prepared(ENTRY, out, tmp_path) is None
+    first = prepare(ENTRY, out, tmp_path)
+    made = (first.folder / "dataset.json").stat().st_mtime_ns
+    assert prepare(ENTRY, out, tmp_path) == first == prepared(ENTRY, out, tmp_path)
+    assert (first.folder / "dataset.json").stat().st_mtime_ns == made
+    write_input(tmp_path / "in.csv", 6)
+    assert prepared(ENTRY, out, tmp_path) is None
+    second = prepare(ENTRY, out, tmp_path)
+    assert second.fingerprint != first.fingerprint
+    (tmp_path / "in.csv").unlink()
+    assert prepare(ENTRY, out, tmp_path) == second
+    changed = DatasetEntry.model_validate({**ENTRY.model_dump(exclude_defaults=True), "convert": {"keep_last": 2}})
+    with pytest.raises(InputError, match="no such file"):
+        prepare(changed, out, tmp_path)
+
+
+def test_a_half_made_data_set_is_made_again(tmp_path: Path) -> None:
+    write_input(tmp_path / "in.csv", 5)
+    first = prepare(ENTRY, tmp_path / "out", tmp_path)
+    (tmp_path / "out" / "data" / "shop.made.json").unlink()  # as if a kill came before it
+    assert prepared(ENTRY, tmp_path / "out", tmp_path) is None
+    assert prepare(ENTRY, tmp_path / "out", tmp_path).fingerprint == first.fingerprint
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    write_input(tmp_path / "in.csv", 5)
+    made = prepare(ENTRY, tmp_path / "out", tmp_path)
+    entry = DatasetEntry.model_validate({"name": "again", "folder": "data/shop"})
+    assert prepare(entry, tmp_path / "other", tmp_path / "out").fingerprint == made.fingerprint
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(InputError, match="--data-root"):
+        prepare(entry, tmp_path / "other", tmp_path)

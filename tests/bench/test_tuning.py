@@ -1,0 +1,102 @@
+"""Studies: the same trials however often the study is opened anew, the best of them chosen, and a bench that tunes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("optuna", reason="the tune extra is not installed")
+
+from semacdr.bench.config import Tuning, read_config
+from semacdr.bench.plan import Line, make_lines
+from semacdr.bench.prepare import Prepared, prepare
+from semacdr.bench.tuning import Study
+from semacdr.cli import main
+from semacdr.files import read_json
+from tests.bench.tiny import TINY, write_config
+
+SPACE = {
+    "learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
+    "num_layers": {"low": 1, "high": 3},
+    "dropout": [0.1, 0.3],
+}
+
+
+def config(folder: Path, trials: int, **settings: Any) -> Path:
+    line = {"name": "SASRec", "settings": {**TINY, **settings}, "space": SPACE, "seeds": [0]}
+    models = [line, {"name": "Markov", "space": {}}]
+    return write_config(folder, models=models, tuning={"trials": trials, "seed": 3}, protocols=["full"])
+
+
+def opened(folder: Path, path: Path, out: str) -> tuple[Line, Prepared, Study]:
+    bench = read_config(path)
+    (line, _) = make_lines(bench)
+    data = prepare(bench.datasets[0], folder / out, folder)
+    assert bench.tuning is not None
+    return line, data, Study(line, data, bench.tuning, "ndcg@10", folder / out)
+
+
+def worth(settings: dict[str, Any]) -> float:
+    return float(settings["num_layers"] - settings["dropout"])
+
+
+def test_a_study_that_is_opened_anew_before_every_trial_tries_the_same(tmp_path: Path) -> None:
+    path = config(tmp_path, 8)
+    _, _, whole = opened(tmp_path, path, "whole")
+    tried = []
+    for _ in range(8):
+        number, settings = whole.next()
+        assert number == len(tried)
+        tried.append(settings)
+        whole.record(settings, worth(settings), {})
+    assert tried[0] == {"learning_rate": 0.001, "num_layers": 1, "dropout": 0.3}  # the config's own come first
+    assert len({str(settings) for settings in tried}) == 8
+    again = []
+    for _ in range(8):
+        _, _, study = opened(tmp_path, path, "broken")
+        _, settings = study.next()
+        _, _, study = opened(tmp_path, path, "broken")  # killed before the trial was over
+        assert study.next()[1] == settings
+        again.append(settings)
+        study.record(settings, worth(settings), {})
+    assert again == tried
+    _, _, study = opened(tmp_path, path, "broken")
+    assert study.chosen() is None
+    best = max(tried, key=worth)
+    assert study.close() == best == study.chosen()
+    written = yaml.safe_load((tmp_path / "broken" / "tuned" / "planted" / "SASRec.yaml").read_text())
+    assert written == {**TINY, **best}
+
+
+def test_failed_trials_count_and_other_spaces_are_other_studies(tmp_path: Path) -> None:
+    path = config(tmp_path, 3)
+    line, data, study = opened(tmp_path, path, "out")
+    for value in (None, 0.2, 0.1):
+        _, settings = study.next()
+        study.record(settings, value, {} if value else {"error": "no luck"})
+    assert [trial.user_attrs for trial in study.trials()] == [{"error": "no luck"}, {}, {}]
+    assert study.close() == study.trials()[1].params
+    more = Study(line, data, Tuning(trials=4, seed=3), "ndcg@10", tmp_path / "out")
+    assert more.chosen() is None
+    assert len(more.trials()) == 3
+    _, _, other = opened(tmp_path, config(tmp_path, 3, batch_size=8), "out")
+    assert other.chosen() is None
+    assert not other.trials()
+
+
+def test_a_bench_that_tunes(tmp_path: Path) -> None:
+    path = config(tmp_path, 2)
+    assert main(["bench", str(path), "--out", str(tmp_path / "out"), "--jobs", "2", "--quiet"]) == 0
+    rows = read_json(tmp_path / "out" / "leaderboard.json")
+    assert {row["model"]: row["trials"] for row in rows} == {"SASRec": 2, "Markov": 1}
+    chosen = read_json(tmp_path / "out" / "tuned" / "planted" / "SASRec.json")
+    (run,) = (tmp_path / "out" / "runs" / "planted" / "SASRec").iterdir()
+    manifest = read_json(run / "run.json")
+    resolved = {**manifest["config"], **manifest["training"]}
+    assert {key: resolved[key] for key in SPACE} == chosen["settings"]
+    assert manifest["training"]["seed"] == 0
+    assert manifest["result"]["valid_ndcg@10"] > 0
+    assert not list((tmp_path / "out").rglob("trials/*/*/*"))
