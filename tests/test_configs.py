@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from semacdr.bench.config import read_config
+from semacdr.bench.plan import make_lines
 from semacdr.config import Settings, build, read_yaml, split_keys
 from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rates, rating_model_class
 from semacdr.resources import configs_folder, find_config
 from semacdr.training.settings import RatingTrainSettings, TrainSettings
+from tests.planted_reviews import write_reviews
 
-CONFIGS = sorted(configs_folder().rglob("*.yaml"))
+BENCHES = sorted((configs_folder() / "bench").glob("*.yaml"))
+CONFIGS = sorted(set(configs_folder().rglob("*.yaml")) - set(BENCHES))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(configs_folder())) for path in CONFIGS])
@@ -27,6 +32,25 @@ def test_a_shipped_config_is_valid(path: Path) -> None:
         build(settings, dealt)
     assert f"semacdr train --model {path.stem}" in text
     assert find_config(path.relative_to(configs_folder())) == path
+
+
+@pytest.mark.parametrize("path", BENCHES, ids=[path.stem for path in BENCHES])
+def test_a_shipped_bench_is_valid(path: Path) -> None:
+    config = read_config(path.relative_to(configs_folder()))
+    assert config.name == path.stem
+    assert make_lines(config)
+    assert f"semacdr bench bench/{path.name}" in path.read_text(encoding="utf-8")
+
+
+def test_the_quick_bench_has_every_ranking_model() -> None:
+    assert {line.model for line in make_lines(read_config(Path("bench/quick.yaml")))} >= set(MODELS)
+
+
+def test_the_reviews_of_the_quick_bench_are_the_planted_ones(tmp_path: Path) -> None:
+    found = pd.read_csv(configs_folder() / "bench" / "planted-reviews.csv")
+    planted = pd.read_parquet(write_reviews(tmp_path / "reviews", users=40).path / "interactions.parquet")
+    for column in ("user_id", "item_id", "domain", "rating", "text"):
+        assert found[column].tolist() == planted[column].tolist()
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -18,12 +18,13 @@ from semacdr.bench.config import BenchConfig, slug
 from semacdr.bench.leaderboard import failed_row, published_rows, system_rows
 from semacdr.bench.markdown import tables
 from semacdr.bench.plan import Cell, Line, evaluated, make_cell, make_lines, run_is_done
-from semacdr.bench.prepare import Prepared, prepare, prepared
+from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
 from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
 from semacdr.bench.tuning import Study
 from semacdr.errors import InputError, SemacdrError, nearest
 from semacdr.files import write_json, write_text
+from semacdr.resources import find_config
 from semacdr.run import environment
 
 LEADERBOARD, MARKDOWN, COMPARISONS, BENCH = "leaderboard.json", "leaderboard.md", "comparisons.json", "bench.json"
@@ -50,7 +51,7 @@ class Bench:
     ) -> None:
         self.config, self.out, self.keep_old_code = config, out, keep_old_code
         self.command = f"semacdr bench {source.name if source.is_absolute() else source}"
-        self.root = data_root or config.data_root
+        self.root = DataRoot(data_root or config.data_root, find_config(source).parent)
         self.lines = make_lines(config)
         self.data: dict[str, Prepared] = {}
         self._rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -104,13 +105,13 @@ class Bench:
         tests: list[dict[str, Any]] = []
         made = [(line, self.cells(line)) for line in self.lines]
         for entry in self.config.datasets:
-            for protocol in self.config.protocols:
+            for protocol in self.config.protocols_of(entry.name):
                 found = [_system(line, protocol, cells) for line, cells in made if line.dataset == entry.name]
                 systems = [system for system in found if system is not None]
                 rows += [row for system in systems for row in self._rows_of(system, protocol)]
                 tests += self._tests_of(systems, protocol)
         rows += [
-            failed_row(line.dataset, line.label, cell.seed, cell.error())
+            failed_row(line.dataset, line.label, cell.seed, cell.error(), line.domain)
             for line, cells in made
             for cell in cells
             if cell.state() == "failed"
@@ -138,7 +139,7 @@ class Bench:
         left = sum(cell["state"] == "left" for cell in cells)
         head = [f"# {self.config.name}", "", f"Command: `{self.command}`; semacdr {__version__}."]
         head += [f"{left} of {len(cells)} cells are still to be run."] if left else []
-        write_text(self.out / MARKDOWN, "\n".join([*head, "", tables(rows, tests, self.config.metric)]))
+        write_text(self.out / MARKDOWN, "\n".join([*head, "", tables(rows, tests, self.config.lead)]))
 
     def cell_list(self) -> list[dict[str, Any]]:
         """Every cell with its state; one whose settings are yet to be chosen has no folder."""
@@ -172,7 +173,7 @@ class Bench:
                 note = f", after {study.tuning.trials} trials of tuning" if study else ""
                 states = {cell.seed: cell.state() for cell in self.cells(line)}
                 seeds = ", ".join(f"seed {seed} {states.get(seed, 'left')}" for seed in line.seeds)
-                lines.append(f"  {line.label}: {seeds}{note}")
+                lines.append(f"  {line.label}{f', {line.domain}' if line.domain else ''}: {seeds}{note}")
         cells = self.cell_list()
         counts = {state: sum(cell["state"] == state for cell in cells) for state in ("done", "failed", "left")}
         lines.append(f"{len(cells)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
@@ -181,7 +182,7 @@ class Bench:
     def _study(self, line: Line) -> Study | None:
         if self.config.tuning is None or not line.space or line.dataset not in self.data:
             return None
-        return Study(line, self.data[line.dataset], self.config.tuning, self.config.metric, self.out)
+        return Study(line, self.data[line.dataset], self.config.tuning, self.config.lead(line.protocols[0]), self.out)
 
     def _rows_of(self, system: System, protocol: str) -> list[dict[str, Any]]:
         key = (protocol, system.version())
@@ -193,7 +194,7 @@ class Bench:
         """Remembered until a system of the data set changes."""
         key = (protocol, *(system.version() for system in systems))
         if key not in self._tests:
-            self._tests[key] = best_against_others(systems, protocol, self.config.metric)
+            self._tests[key] = best_against_others(systems, protocol, self.config.lead(protocol))
         return self._tests[key]
 
     def _data_entry(self, name: str) -> dict[str, Any]:
@@ -220,7 +221,8 @@ def _system(line: Line, protocol: str, cells: list[Cell]) -> System | None:
         notes.append("by older code of the model")
     if len(done) < len(line.seeds):
         notes.append(f"{len(done)} of {len(line.seeds)} seeds")
-    return System(line.dataset, line.label, runs, done[0].trials, "; ".join(note for note in notes if note) or None)
+    note = "; ".join(note for note in notes if note) or None
+    return System(line.dataset, line.label, runs, done[0].trials, note, line.domain)
 
 
 def check_failures(cells: list[dict[str, Any]], out: Path) -> None:

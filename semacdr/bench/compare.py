@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +44,21 @@ def systems_of(runs: Sequence[Path]) -> list[System]:
             label=name if names.count(name) == 1 else str(group[0]),
             runs=tuple(group),
             note=stopped_early(group),
+            domain=manifests[group[0]]["training"].get("domain"),
         )
         for name, group in zip(names, groups.values())
     ]
 
 
 def compare(
-    systems: Sequence[System], protocols: Sequence[str] | None = None, metric: str = "ndcg@10"
+    systems: Sequence[System], lead: Callable[[str], str], protocols: Sequence[str] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows and paired tests of systems.
 
     Args:
         systems: on one data set.
+        lead: the metric that is tested under a protocol.
         protocols: which to compare under; those that all have by default.
-        metric: of the tests.
 
     Raises:
         InputError: a protocol that is missing somewhere, or none in common.
@@ -72,7 +73,7 @@ def compare(
         run, name = missing[0] if missing else (next(iter(evaluated)), "full")
         what = "\n  ".join(["the runs have no protocol in common"] * (not wanted) + lines)
         raise InputError(what, fix=f"semacdr evaluate {run} --protocol {name}")
-    tests = [test for name in wanted for test in best_against_others(systems, name, metric)]
+    tests = [test for name in wanted for test in best_against_others(systems, name, lead(name))]
     rows = [row for name in wanted for system in systems for row in system_rows(system, name)]
     return rows, tests
 

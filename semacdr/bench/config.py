@@ -14,6 +14,7 @@ from semacdr.config import Settings, build, read_yaml
 from semacdr.data.filters import Filters
 from semacdr.data.readers import ReadOptions, find_format
 from semacdr.errors import InputError, nearest
+from semacdr.evaluation.ratings import RATING
 from semacdr.local_models import EMBEDDED
 from semacdr.resources import find_config
 
@@ -21,7 +22,8 @@ Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 """Names a folder too."""
 Scores = dict[str, dict[str, float | tuple[float, float]]]
 """domain -> metric -> mean, or mean and standard deviation over seeds."""
-RESERVED = ("seed", "cap_cpu_s", "domain")  # what the bench itself says to a training
+RESERVED = {"seed": "seeds", "cap_cpu_s": "cap_cpu_s beside the settings", "domain": "rating_domains of the data set"}
+"""What the bench itself says to a training -> where the config says it."""
 
 
 class ConvertOptions(Settings):
@@ -69,7 +71,7 @@ class DatasetEntry(Settings):
     format: str | None = None
     """Of the raw data, as in ``semacdr data convert --format``."""
     input: Path | None = None
-    """Raw data, relative to the data root."""
+    """Raw data, relative to the data root, or else beside the config."""
     convert: ConvertOptions = Field(default_factory=ConvertOptions)
     folder: Path | None = None
     """A data set folder, relative to the data root, taken as it is, instead of format and input."""
@@ -77,6 +79,10 @@ class DatasetEntry(Settings):
     """Of the items, for the models that read text."""
     user_embeddings: Embeddings | None = None
     """Of the users, for the models that read their profiles."""
+    protocols: list[str] | None = Field(default=None, min_length=1)
+    """In place of the bench's. Models whose task has no protocol here do not run on this data set."""
+    rating_domains: list[str] = Field(default_factory=list)
+    """The domains whose ratings are predicted, each by a model of its own, under protocol rating."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -84,6 +90,8 @@ class DatasetEntry(Settings):
             raise ValueError(f"data set {self.name} needs either a format (and its input) or a folder")
         if self.format is not None:
             find_format(self.format)
+        if bool(self.rating_domains) != (RATING in (self.protocols or ())):
+            raise ValueError(f"data set {self.name}: rating_domains and protocols: [rating] go together")
         if self.user_embeddings and not (self.user_embeddings.profiles or self.user_embeddings.folder):
             raise ValueError(f"the user embeddings of {self.name} need profiles, or a folder")
         return self
@@ -165,17 +173,20 @@ class BenchConfig(Settings):
 
     name: Name
     data_root: Path = Path("raw")
-    """What inputs, profiles and folders are relative to; ``--data-root`` goes before it."""
+    """What inputs, profiles and folders are relative to; ``--data-root`` goes before it. What is not there is looked
+    for beside the config."""
     datasets: list[DatasetEntry] = Field(min_length=1)
     models: list[ModelEntry] = Field(default_factory=list)
     all_models: bool = False
-    """Adds every ranking model that no entry names."""
+    """Adds every ranking model that no entry names, with its defaults."""
     defaults: dict[str, Any] = Field(default_factory=dict)
     """Settings for each model that has them; below those of its entry."""
     seeds: list[int] = Field([0], min_length=1)
     protocols: list[str] = Field(["full"], min_length=1)
     metric: str = "ndcg@10"
     """That the tables lead with, that tests compare, and that tuning improves."""
+    rating_metric: Literal["mse", "mae"] = "mse"
+    """The same for protocol rating."""
     cap_cpu_s: float | None = Field(default=None, gt=0)
     """CPU seconds of a training, after which no epoch starts; see the trainer's setting of that name."""
     tuning: Tuning | None = None
@@ -204,9 +215,18 @@ class BenchConfig(Settings):
         for row in self.published:
             if row.dataset not in known:
                 raise ValueError(f"{row.model} (published) is on an unknown data set {row.dataset!r}")
-            if row.protocol not in self.protocols:
+            if row.protocol not in self.protocols_of(row.dataset):
                 raise ValueError(f"{row.model} (published) has protocol {row.protocol!r}, which this bench has not")
         return self
+
+    def protocols_of(self, dataset: str) -> list[str]:
+        """The protocols of a data set."""
+        (entry,) = (entry for entry in self.datasets if entry.name == dataset)
+        return list(dict.fromkeys(entry.protocols or self.protocols))
+
+    def lead(self, protocol: str) -> str:
+        """The metric that counts under a protocol."""
+        return self.rating_metric if protocol == RATING else self.metric
 
 
 def slug(label: str) -> str:

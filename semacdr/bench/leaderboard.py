@@ -15,6 +15,9 @@ from semacdr.data.schema import BoolArray
 from semacdr.evaluation.evaluate import ALL, RESAMPLES, subsets
 from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 from semacdr.evaluation.paired import frame_values, target_frames
+from semacdr.evaluation.ratings import rating_subsets
+
+RMSE = "rmse"
 
 COLUMNS = (
     "dataset",
@@ -80,9 +83,10 @@ def system_rows(system: System, protocol: str) -> list[dict[str, Any]]:
     return rows
 
 
-def failed_row(dataset: str, label: str, seed: int, error: str) -> dict[str, Any]:
+def failed_row(dataset: str, label: str, seed: int, error: str, domain: str | None = None) -> dict[str, Any]:
     """The row of a cell that failed: no number, its error as the status."""
-    return _row(dataset=dataset, model=label, seeds=0, source="measured", status=error, note=f"seed {seed}")
+    said = {"source": "measured", "status": error, "note": f"seed {seed}"}
+    return _row(dataset=dataset, model=label, domain=domain, seeds=0, **said)
 
 
 def published_rows(published: Iterable[Published]) -> list[dict[str, Any]]:
@@ -119,11 +123,16 @@ def _intervals(
     """Of several seeds' mean, for each row of one of them."""
     frames = target_frames(system.runs, protocol)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    values = np.mean([frame_values(frame, metrics) for frame in frames], axis=0)
+    squares = ["mse" if metric == RMSE else metric for metric in metrics]  # a root has no value of one target
+    values = np.mean([frame_values(frame, squares) for frame in frames], axis=0)
     groups = list(dict.fromkeys((row["subset"], row["domain"]) for row in rows))
     inside = _members(frames[0], groups)
     user = pd.factorize(frames[0]["user_id"])[0].astype(np.int32)
-    low, high = percentile_interval(bootstrap_means(user, values, inside, RESAMPLES))
+    resampled = bootstrap_means(user, values, inside, RESAMPLES)
+    for column, metric in enumerate(metrics):
+        if metric == RMSE:
+            resampled[:, :, column] **= 0.5
+    low, high = percentile_interval(resampled)
     return {
         (subset, domain, metric): (float(low[row, column]), float(high[row, column]))
         for row, (subset, domain) in enumerate(groups)
@@ -133,6 +142,6 @@ def _intervals(
 
 def _members(frame: pd.DataFrame, groups: list[tuple[str, str]]) -> BoolArray:
     """(T, G) which targets are in which subset and domain."""
-    of_subset = subsets(frame, strict=True)
+    of_subset = rating_subsets(frame) if "prediction" in frame else subsets(frame, strict=True)
     domain = frame["domain"].to_numpy()
     return np.stack([of_subset[subset] & ((domain == place) | (place == ALL)) for subset, place in groups], axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from semacdr.bench.significance import LEVEL
@@ -14,14 +14,21 @@ MIB = 1 << 20
 BESIDE = ("hr@10", "mrr", "mae", "rmse")  # shown over all domains, where a table has them
 
 
-def tables(rows: Rows, tests: Rows, metric: str) -> str:
-    """All tables: for each data set and protocol the scores, the paired tests and the subsets, then the costs."""
+def tables(rows: Rows, tests: Rows, lead: Callable[[str], str]) -> str:
+    """All tables: for each data set and protocol the scores, the paired tests and the subsets, then the costs.
+
+    Args:
+        rows: of the leaderboard.
+        tests: see :mod:`semacdr.bench.significance`.
+        lead: the metric that counts under a protocol.
+    """
     parts: list[str] = []
     for dataset in _distinct(row["dataset"] for row in rows):
         mine = [row for row in rows if row["dataset"] == dataset]
         for protocol in _distinct(row["protocol"] for row in mine if row["protocol"]):
             shown = [row for row in mine if row["protocol"] == protocol]
             found = [test for test in tests if test["dataset"] == dataset and test["protocol"] == protocol]
+            metric = lead(protocol)
             parts += [f"## {dataset}, {protocol}", "", *_scores(shown, found, metric), ""]
             parts += [*_tests(found, metric), *_subsets(shown, metric)]
         parts += [*_costs(dataset, mine), *_failures(mine)]
@@ -127,49 +134,51 @@ def _p(value: float) -> str:
 
 
 def _subsets(rows: Rows, metric: str) -> list[str]:
-    """The strict subset and the cold buckets, over all domains."""
-    places = _distinct(row["domain"] for row in rows)
-    shown = [
-        row
-        for row in rows
-        if row["source"] == "measured"
-        and row["metric"] == metric
-        and row["domain"] == (ALL if ALL in places else places[0])
-    ]
-    names = [name for name in _distinct(row["subset"] for row in shown) if name != ALL]
-    if not names:
-        return []
-    sizes = {name: next(row["n_targets"] for row in shown if row["subset"] == name) for name in names}
-    lines = [
-        f"{metric} of subsets of the targets: strict (a later day than the event before), by training events of the "
-        "item, by events of the user in the target's domain (number of targets):",
-        "",
-        f"| model | {' | '.join(f'{name} ({sizes[name]})' for name in names)} |",
-        "|---" * (1 + len(names)) + "|",
-    ]
-    by_model = {(row["model"], row["subset"]): row for row in shown}
-    sign = 1 if lower_is_better(metric) else -1
-    order = {row["model"]: sign * row["mean"] for row in shown if row["subset"] == ALL}
-    for model in sorted(order, key=lambda name: order[name]):
-        words = [_cell(by_model.get((model, name)), interval=False) for name in names]
-        lines.append(f"| {model} | {' | '.join(words)} |")
-    return [*lines, ""]
+    """The strict subset and the cold buckets, over all domains, or of each where models have one domain."""
+    mine = [row for row in rows if row["source"] == "measured" and row["metric"] == metric]
+    places = _distinct(row["domain"] for row in mine)
+    lines: list[str] = []
+    for place in [ALL] if ALL in places else places:
+        shown = [row for row in mine if row["domain"] == place]
+        names = [name for name in _distinct(row["subset"] for row in shown) if name != ALL]
+        if not names:
+            continue
+        sizes = {name: next(row["n_targets"] for row in shown if row["subset"] == name) for name in names}
+        lines += [
+            f"{metric} of subsets of the targets{'' if place == ALL else f' in {place}'}: strict (a later day than the "
+            "event before), by training events of the item, by events of the user in the domain (number of targets):",
+            "",
+            f"| model | {' | '.join(f'{name} ({sizes[name]})' for name in names)} |",
+            "|---" * (1 + len(names)) + "|",
+        ]
+        by_model = {(row["model"], row["subset"]): row for row in shown}
+        sign = 1 if lower_is_better(metric) else -1
+        order = {row["model"]: sign * row["mean"] for row in shown if row["subset"] == ALL}
+        for model in sorted(order, key=lambda name: order[name]):
+            words = [_cell(by_model.get((model, name)), interval=False) for name in names]
+            lines.append(f"| {model} | {' | '.join(words)} |")
+        lines.append("")
+    return lines
 
 
 def _costs(dataset: str, rows: Rows) -> list[str]:
-    first = {row["model"]: row for row in reversed(rows) if row["source"] == "measured" and row["seeds"]}
-    if not first:
+    """A line a model; one for each domain where models have one domain."""
+    made = [row for row in rows if row["source"] == "measured" and row["seeds"]]
+    if not made:
         return []
+    whole = {row["model"] for row in made if row["domain"] == ALL}
+    first: dict[str, dict[str, Any]] = {}
+    for row in made:
+        first.setdefault(row["model"] if row["model"] in whole else f"{row['model']}, {row['domain']}", row)
     lines = [
         f"## {dataset}, cost of training (means over seeds; of memory the most)",
         "",
         "| model | seconds | CPU seconds | peak MiB | parameters | device | note |",
         "|---|---|---|---|---|---|---|",
     ]
-    for model in _distinct(row["model"] for row in rows if row["model"] in first):
-        row = first[model]
+    for name, row in first.items():
         lines.append(
-            f"| {model} | {row['train_seconds']:.1f} | {row['train_cpu_seconds']:.1f} "
+            f"| {name} | {row['train_seconds']:.1f} | {row['train_cpu_seconds']:.1f} "
             f"| {row['peak_rss_bytes'] / MIB:.0f} | {row['parameters']:,} | {row['device']} | {row['note'] or ''} |"
         )
     return [*lines, ""]

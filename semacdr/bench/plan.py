@@ -16,16 +16,18 @@ import numpy as np
 from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
 from semacdr.bench.identity import code_version
 from semacdr.bench.prepare import Prepared
-from semacdr.config import build, read_yaml, split_keys
+from semacdr.config import Settings, build, read_yaml, split_keys
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError, nearest
 from semacdr.evaluation.metrics import metric_values
 from semacdr.evaluation.protocols import get_protocol
+from semacdr.evaluation.ratings import RATING
 from semacdr.files import fingerprint, read_json
-from semacdr.models.registry import MODELS, model_class
+from semacdr.models.base import Recommender
+from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rating_model_class
 from semacdr.resources import find_config
 from semacdr.run import RUN
-from semacdr.training.settings import TrainSettings
+from semacdr.training.settings import RatingTrainSettings, TrainSettings
 
 CELL = "cell.json"
 FAILURE = "failure.json"
@@ -49,7 +51,7 @@ class Line:
         protocols: that each is evaluated under.
         reads: the subjects of the embedding tables that the model reads.
         space: what tuning tries; empty where nothing is tuned.
-        domain: the one domain that it is trained for; None for all.
+        domain: whose ratings it predicts; None for a ranking model, which has them all.
     """
 
     dataset: str
@@ -67,15 +69,17 @@ class Line:
         """Of its folders, below those that hold one for each line."""
         return Path(self.dataset) / slug(self.label) / (self.domain or "")
 
+    def flat(self, seed: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The settings as ``semacdr train --config`` takes them."""
+        domain = {"domain": self.domain} if self.domain else {}
+        return {**self.settings, **(changes or {}), **domain, "seed": seed}
+
     def resolved(self, seed: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All settings with their defaults, as run.json will hold them: ``config`` and ``training``."""
-        cls = model_class(self.model)
-        values = {**self.settings, **(changes or {}), "seed": seed}
-        config, training = split_keys(values, cls.Config, TrainSettings)
-        return {
-            "config": build(cls.Config, config, f"settings of {self.label}").model_dump(mode="json"),
-            "training": build(TrainSettings, training, f"training settings of {self.label}").model_dump(mode="json"),
-        }
+        made, owners = {}, settings_of(self.model, rating=self.domain is not None)
+        for name, cls, values in zip(("config", "training"), owners, split_keys(self.flat(seed, changes), *owners)):
+            made[name] = build(cls, values, f"settings of {self.label}").model_dump(mode="json")
+        return made
 
     def tables(self, data: Prepared) -> dict[str, str]:
         """Fingerprints of the embedding tables that it is given."""
@@ -155,20 +159,23 @@ def make_lines(config: BenchConfig) -> list[Line]:
         entries += [ModelEntry(name=name) for name in MODELS if name not in named]
     lines: list[Line] = []
     used: set[str] = set()
-    for protocol in config.protocols:
-        get_protocol(protocol)
+    for name in config.protocols + [name for dataset in config.datasets for name in config.protocols_of(dataset.name)]:
+        if name != RATING:
+            get_protocol(name)
     metric_values(*_NOTHING, [config.metric])
     for dataset in config.datasets:
         for entry in entries:
             if entry.datasets is not None and dataset.name not in entry.datasets:
                 continue
             try:
-                line, taken = _line(config, dataset, entry)
-                line.resolved(line.seeds[0], {key: _example(values) for key, values in line.space.items()})
-                lines.append(line)
-                used |= taken
+                for line, taken in _lines(config, dataset, entry):
+                    line.resolved(line.seeds[0], {key: _example(values) for key, values in line.space.items()})
+                    lines.append(line)
+                    used |= taken
             except InputError as error:
                 faults.append(f"{entry.title}: {error.what}" + (f" ({error.fix})" if error.fix else ""))
+    idle = {entry.title for entry in entries} - {line.label for line in lines}
+    faults += [f"{label}: no data set of its own has a protocol of its task" for label in sorted(idle) if not faults]
     unused = [key for key in config.defaults if key not in used]
     if unused and not faults:
         faults.append(f"no model of the bench has these settings of defaults: {', '.join(unused)}")
@@ -177,18 +184,30 @@ def make_lines(config: BenchConfig) -> list[Line]:
     return lines
 
 
-def _line(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> tuple[Line, set[str]]:
-    """A line, and which of the bench's defaults it takes."""
-    cls = model_class(entry.name)
+def _lines(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> list[tuple[Line, set[str]]]:
+    """The lines of an entry on a data set, each with the bench's defaults that it takes.
+
+    A rating model has one for each domain; a model has none where the data set has no protocol of its task.
+    """
+    protocols = config.protocols_of(dataset.name)
+    rating = entry.name in RATING_MODELS
+    if not rating:
+        model_class(entry.name)  # an unknown name is an error wherever it stands
+    mine = tuple(name for name in protocols if (name == RATING) == rating)
+    domains = dataset.rating_domains if rating else [None]
+    return [_line(config, dataset, entry, mine, domain) for domain in domains] if mine else []
+
+
+def _line(
+    config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry, protocols: tuple[str, ...], domain: str | None
+) -> tuple[Line, set[str]]:
+    cls = rating_model_class(entry.name) if domain else model_class(entry.name)
     own = read_yaml(find_config(entry.config)) if entry.config else {}
     own.update(entry.settings)
     for key in RESERVED:
         if key in own or key in config.defaults or key in (entry.space or ()):
-            fix = (
-                "seeds and cap_cpu_s stand beside the settings" if key != "domain" else "it is trained for all domains"
-            )
-            raise InputError(f"{key!r} is no setting of a line", fix=fix)
-    keys = {*cls.Config.model_fields, *TrainSettings.model_fields}
+            raise InputError(f"{key!r} is no setting of a line", fix=f"say it with {RESERVED[key]}")
+    keys = {key for owner in settings_of(entry.name, rating=domain is not None) for key in owner.model_fields}
     taken = {key: value for key, value in config.defaults.items() if key in keys}
     unknown = [key for key in entry.space or () if key not in keys]
     if unknown:
@@ -201,13 +220,25 @@ def _line(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> tupl
         model=entry.name,
         settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {})},
         seeds=tuple(dict.fromkeys(seeds if cls.trained_by_gradient else seeds[:1])),  # counting gives the same again
-        protocols=tuple(dict.fromkeys(config.protocols)),
-        reads=tuple(
-            subject for subject, reads in ((ITEMS, cls.reads_text and entry.text), (USERS, cls.reads_users)) if reads
-        ),
+        protocols=protocols,
+        reads=() if domain else _reads(model_class(entry.name), entry.text),
         space=entry.space or {},
+        domain=domain,
     )
     return line, set(taken)
+
+
+def settings_of(model: str, rating: bool) -> tuple[type[Settings], type[Settings]]:
+    """The classes of a model's own settings and of its training's."""
+    if rating:
+        return rating_model_class(model).Config, RatingTrainSettings
+    return model_class(model).Config, TrainSettings
+
+
+def _reads(cls: type[Recommender], text: bool) -> tuple[str, ...]:
+    """The subjects of the tables that a ranking model takes."""
+    wanted = {ITEMS: cls.reads_text and text, USERS: cls.reads_users}
+    return tuple(subject for subject, reads in wanted.items() if reads)
 
 
 def _example(values: Range | list[Any]) -> Any:
@@ -240,11 +271,10 @@ def make_cell(
         "model": line.model,
         **line.resolved(seed, chosen),
         "tables": line.tables(data),
-        "code": code_version(MODELS[line.model]),
+        "code": code_version({**MODELS, **RATING_MODELS}[line.model]),
     }
     folder = out / RUNS / line.place / f"seed-{seed}-{fingerprint(identity)[:8]}"
-    settings = {**line.settings, **(chosen or {}), "seed": seed}
-    cell = Cell(line, data, seed, settings, trials, folder, identity)
+    cell = Cell(line, data, seed, line.flat(seed, chosen), trials, folder, identity)
     if keep_old_code and cell.state() != "done":
         return _by_older_code(cell) or cell
     return cell

@@ -23,6 +23,19 @@ Key = dict[str, str | None]
 
 
 @dataclass(frozen=True)
+class DataRoot:
+    """Where inputs are: below the data root, or beside the config."""
+
+    root: Path
+    beside: Path
+
+    def find(self, path: Path | str) -> Path:
+        """The place of a path of the config; below the data root where it is nowhere."""
+        places = (self.root / path, self.beside / path)
+        return next((place for place in places if place.exists()), places[0])
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A data set that is ready.
 
@@ -46,7 +59,7 @@ class Prepared:
         return str(self.manifest["fingerprint"])
 
 
-def prepared(entry: DatasetEntry, out: Path, root: Path) -> Prepared | None:
+def prepared(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared | None:
     """The data set as it stands in the bench folder; None where anything is still to be made."""
     if entry.folder is None and not _is_made(_data_folder(entry, out), _data_key(entry, root)):
         return None
@@ -58,7 +71,7 @@ def prepared(entry: DatasetEntry, out: Path, root: Path) -> Prepared | None:
     return _load(entry, out, root)
 
 
-def prepare(entry: DatasetEntry, out: Path, root: Path) -> Prepared:
+def prepare(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared:
     """Makes what is still to be made.
 
     Raises:
@@ -68,7 +81,7 @@ def prepare(entry: DatasetEntry, out: Path, root: Path) -> Prepared:
     folder = _data_folder(entry, out)
     if entry.format is not None and not _is_made(folder, key := _data_key(entry, root)):
         say(f"{entry.name}: converting")
-        raw = None if entry.input is None else _existing(root / entry.input)
+        raw = None if entry.input is None else _existing(root.find(entry.input))
         options = entry.convert
         convert(
             entry.format,
@@ -83,9 +96,14 @@ def prepare(entry: DatasetEntry, out: Path, root: Path) -> Prepared:
     for subject, source in _sources(entry):
         table = _table_folder(entry, out, subject)
         if source.folder is None and not _is_made(table, key := _table_key(entry, source, out, root)):
-            arguments = ["--dataset", str(folder if entry.folder is None else root / entry.folder), "--out", str(table)]
+            arguments = [
+                "--dataset",
+                str(folder if entry.folder is None else root.find(entry.folder)),
+                "--out",
+                str(table),
+            ]
             if source.profiles:
-                arguments += ["--profiles", str(_existing(root / source.profiles))]
+                arguments += ["--profiles", str(_existing(root.find(source.profiles)))]
             say(f"{entry.name}: embedding {subject}")
             _command(["embed", *arguments, "--encoder", _encoder(source, root)])
             write_json(_marker(table), key)
@@ -97,12 +115,12 @@ def _sources(entry: DatasetEntry) -> list[tuple[str, Embeddings]]:
     return [(subject, source) for subject, source in pairs if source is not None]
 
 
-def _load(entry: DatasetEntry, out: Path, root: Path) -> Prepared:
-    folder = _data_folder(entry, out) if entry.folder is None else _existing(root / entry.folder)
+def _load(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared:
+    folder = _data_folder(entry, out) if entry.folder is None else _existing(root.find(entry.folder))
     if not (folder / MANIFEST).is_file():
         raise InputError("not a data set folder (no dataset.json)", where=str(folder))
     tables = {
-        subject: _table_folder(entry, out, subject) if source.folder is None else _existing(root / source.folder)
+        subject: _table_folder(entry, out, subject) if source.folder is None else _existing(root.find(source.folder))
         for subject, source in _sources(entry)
     }
     prints = {subject: EmbeddingTable.load(table, subject).fingerprint for subject, table in tables.items()}
@@ -130,17 +148,17 @@ def _is_made(folder: Path, key: Key) -> bool:
     return made["settings"] == key["settings"] and key["files"] in (None, made["files"])
 
 
-def _data_key(entry: DatasetEntry, root: Path) -> Key:
+def _data_key(entry: DatasetEntry, root: DataRoot) -> Key:
     """What a conversion depends on: the options, and the names, sizes and times of the input's files."""
     settings = fingerprint({"format": entry.format, "convert": entry.convert.model_dump()})
-    return {"settings": settings, "files": None if entry.input is None else _stamps(root / entry.input)}
+    return {"settings": settings, "files": None if entry.input is None else _stamps(root.find(entry.input))}
 
 
-def _table_key(entry: DatasetEntry, source: Embeddings, out: Path, root: Path) -> Key:
-    manifest = (_data_folder(entry, out) if entry.folder is None else root / entry.folder) / MANIFEST
+def _table_key(entry: DatasetEntry, source: Embeddings, out: Path, root: DataRoot) -> Key:
+    manifest = (_data_folder(entry, out) if entry.folder is None else root.find(entry.folder)) / MANIFEST
     data = read_json(manifest)["fingerprint"] if manifest.is_file() else None
     settings = fingerprint({"dataset": data, "encoder": source.encoder, "profiles": source.profiles is not None})
-    return {"settings": settings, "files": None if source.profiles is None else _stamps(root / source.profiles)}
+    return {"settings": settings, "files": None if source.profiles is None else _stamps(root.find(source.profiles))}
 
 
 def _stamps(path: Path) -> str | None:
@@ -150,11 +168,10 @@ def _stamps(path: Path) -> str | None:
     return fingerprint([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]) if stats else None
 
 
-def _encoder(source: Embeddings, root: Path) -> str:
-    """The encoder's name, or the folder of that name under the data root."""
-    if source.encoder != EMBEDDED and (root / source.encoder).is_dir():
-        return str(root / source.encoder)
-    return source.encoder
+def _encoder(source: Embeddings, root: DataRoot) -> str:
+    """The encoder's name, or the folder of that name among the data."""
+    folder = root.find(source.encoder)
+    return str(folder) if source.encoder != EMBEDDED and folder.is_dir() else source.encoder
 
 
 def _existing(path: Path) -> Path:

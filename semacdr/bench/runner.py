@@ -197,8 +197,7 @@ class Runner:
         number, settings = study.next()
         folder = self.bench.trial_folder(line, study, number)
         folder.mkdir(parents=True, exist_ok=True)
-        every = {**line.settings, **settings, "seed": study.tuning.seed}
-        _write_job(folder, line, every, self.bench, "valid")
+        _write_job(folder, line, line.flat(study.tuning.seed, settings), self.bench, "valid")
 
         def ended(error: str | None, seconds: float) -> Sequence[Job]:
             value = None

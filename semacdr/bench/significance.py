@@ -26,6 +26,8 @@ LEVEL = 0.05
 def best_against_others(systems: Sequence[System], protocol: str, metric: str) -> list[dict[str, Any]]:
     """Tests of one data set: in each domain, and over all, the best system against every other.
 
+    Systems that are about one domain meet those of the same domain alone.
+
     Args:
         systems: of one data set, all evaluated under the protocol.
         protocol: which items competed.
@@ -39,8 +41,16 @@ def best_against_others(systems: Sequence[System], protocol: str, metric: str) -
     Raises:
         InputError: systems that were tested on different targets.
     """
-    if len(systems) < 2:
-        return []
+    groups: dict[str | None, list[System]] = {}
+    for system in systems:
+        groups.setdefault(system.domain, []).append(system)
+    rows = [row for group in groups.values() if len(group) > 1 for row in _tests(group, protocol, metric)]
+    corrected = holm([row["p_value"] for row in rows])
+    return [{**row, "p_holm": p, "family": len(rows)} for row, p in zip(rows, corrected)]
+
+
+def _tests(systems: Sequence[System], protocol: str, metric: str) -> list[dict[str, Any]]:
+    """Of systems on the same targets, not yet corrected."""
     targets, values = _values(systems, protocol, metric)
     user = pd.factorize(targets["user_id"])[0].astype(np.int64)
     domain = targets["domain"].to_numpy()
@@ -73,8 +83,7 @@ def best_against_others(systems: Sequence[System], protocol: str, metric: str) -
             }
             for at, test in zip(others, found)
         ]
-    corrected = holm([row["p_value"] for row in rows])
-    return [{**row, "p_holm": p, "family": len(rows)} for row, p in zip(rows, corrected)]
+    return rows
 
 
 def _values(systems: Sequence[System], protocol: str, metric: str) -> tuple[pd.DataFrame, Float64Array]:

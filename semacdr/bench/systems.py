@@ -23,6 +23,7 @@ class System:
         runs: the finished and evaluated run folders, one a seed.
         trials: settings that were tried to choose its own; 1 where they were given.
         note: what a reader must know of its numbers.
+        domain: the one that its runs are about; None for all.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class System:
     runs: tuple[Path, ...]
     trials: int = 1
     note: str | None = None
+    domain: str | None = None
 
     def protocols(self) -> list[str]:
         """The protocols under which every run has been evaluated, in the first run's order."""
@@ -37,15 +39,20 @@ class System:
         return [name for name in found[0] if all(name in others for others in found)]
 
     def rows(self, protocol: str) -> list[list[dict[str, Any]]]:
-        """The rows of ``metrics_long.json`` under a protocol, a list a run."""
+        """The rows of ``metrics_long.json`` under a protocol, a list a run; of one domain no row speaks for all."""
         return [
-            [row for row in read_json(run / "metrics_long.json") if row["protocol"] == protocol] for run in self.runs
+            [
+                row
+                for row in read_json(run / "metrics_long.json")
+                if row["protocol"] == protocol and self.domain in (None, row["domain"])
+            ]
+            for run in self.runs
         ]
 
     def version(self) -> str:
         """Changes when a run is made or evaluated anew, or anything is to be said of it."""
         runs = [[str(run), read_json(run / "evaluation.json")] for run in self.runs]
-        return fingerprint([self.dataset, self.label, self.trials, self.note, runs])
+        return fingerprint([self.dataset, self.label, self.trials, self.note, self.domain, runs])
 
     def cost(self) -> dict[str, Any]:
         """What the training took: means over seeds, of memory the most."""

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``semacdr compare``."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, each evaluated")
     parser.add_argument("--protocol", metavar="P,...", help="which to compare under (default: all that all runs have)")
-    parser.add_argument("--metric", default="ndcg@10", help="of the tests (default: ndcg@10)")
+    parser.add_argument("--metric", metavar="M", help="of the tests (default: ndcg@10, of ratings mse)")
     parser.add_argument("--json", action="store_true", help="rows and tests as JSON, alone on stdout")
 
 
@@ -27,13 +27,18 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.bench.markdown import tables
     from semacdr.commands.nested import print_json
     from semacdr.errors import InputError
+    from semacdr.evaluation.ratings import RATING
 
     systems = systems_of(args.runs)
     if len(systems) < 2:
         raise InputError("these runs are one system: they differ by their seed at most", fix="name another run")
     protocols = None if args.protocol is None else [name.strip() for name in args.protocol.split(",")]
-    rows, tests = compare(systems, protocols, args.metric)
+
+    def lead(protocol: str) -> str:
+        return args.metric or ("mse" if protocol.startswith(RATING) else "ndcg@10")
+
+    rows, tests = compare(systems, lead, protocols)
     if args.json:
         print_json({"rows": rows, "tests": tests})
     else:
-        print(tables(rows, tests, args.metric), end="")
+        print(tables(rows, tests, lead), end="")

@@ -17,7 +17,8 @@ from semacdr.data.schema import Float64Array, Int64Array, SplitName
 from semacdr.errors import InputError
 from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 from semacdr.evaluation.metrics import metric_values
-from semacdr.evaluation.results import ranks_name
+from semacdr.evaluation.ratings import errors
+from semacdr.evaluation.results import predictions_name, ranks_name
 
 TARGET = ("user_id", "item_id", "domain")
 RESAMPLES = 10_000
@@ -49,15 +50,16 @@ class PairedTest:
 
 
 def target_frames(runs: Sequence[Path], protocol: str, on: SplitName = "test") -> list[pd.DataFrame]:
-    """The ranks that ``semacdr evaluate`` left for the runs of one system, a frame a run.
+    """The ranks, or predicted ratings, that ``semacdr evaluate`` left for the runs of one system, a frame a run.
 
     Raises:
         InputError: a run that is not evaluated under this protocol, or runs with different targets.
     """
     frames: list[pd.DataFrame] = []
     for run in runs:
-        path = run / ranks_name(protocol, on)
-        if not path.is_file():
+        paths = (run / name for name in (ranks_name(protocol, on), predictions_name(protocol, on)))
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
             fix = f"semacdr evaluate {run} --protocol {protocol}"
             raise InputError(f"not evaluated under {protocol}", where=str(run), fix=fix)
         frames.append(pd.read_parquet(path))
@@ -69,7 +71,17 @@ def target_frames(runs: Sequence[Path], protocol: str, on: SplitName = "test") -
 
 
 def frame_values(frame: pd.DataFrame, metrics: Sequence[str]) -> Float64Array:
-    """(T, M) metric values of the targets of an evaluation."""
+    """(T, M) metric values of the targets of an evaluation; for ratings mse and mae, the errors of each.
+
+    Raises:
+        InputError: a metric that a target of this kind has no value of.
+    """
+    if "prediction" in frame:
+        found = dict(zip(("mse", "mae"), errors(frame).T))
+        wrong = [metric for metric in metrics if metric not in found]
+        if wrong:
+            raise InputError(f"a predicted rating has no {wrong[0]}", fix="valid: mse, mae")
+        return np.stack([found[metric] for metric in metrics], axis=1)
     ranks = (frame["greater"].to_numpy(np.int32), frame["ties"].to_numpy(np.int32))
     return np.stack(list(metric_values(*ranks, metrics).values()), axis=1)
 

@@ -130,7 +130,8 @@ def errors(frame: pd.DataFrame) -> Float64Array:
     return np.stack([error**2, np.abs(error)], axis=1)
 
 
-def _subsets(frame: pd.DataFrame) -> dict[str, BoolArray]:
+def rating_subsets(frame: pd.DataFrame) -> dict[str, BoolArray]:
+    """Which pairs belong to which subset: all, and the cold buckets of items and of users."""
     return {
         ALL: np.ones(len(frame), np.bool_),
         **buckets("item", frame["item_train_count"].to_numpy(), ITEM_BUCKETS),
@@ -141,7 +142,7 @@ def _subsets(frame: pd.DataFrame) -> dict[str, BoolArray]:
 def _statistics(frame: pd.DataFrame, user: np.ndarray, domain: str, resamples: int) -> list[dict[str, object]]:
     """One row for each subset that has a pair and each metric; the domain's row stands for ``all`` too."""
     values = errors(frame)
-    inside = {name: member for name, member in _subsets(frame).items() if member.any()}
+    inside = {name: member for name, member in rating_subsets(frame).items() if member.any()}
     means = bootstrap_means(user, values, np.stack(list(inside.values()), axis=1), resamples)  # (R, S, 2)
     means = np.concatenate([means, np.sqrt(means[:, :, :1])], axis=2)
     low, high = percentile_interval(means)

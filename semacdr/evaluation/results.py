@@ -125,4 +125,9 @@ def ranks_name(protocol: str, on: SplitName) -> str:
 
 def table_name(protocol: Protocol, on: SplitName) -> str:
     """File name of the ranks, or of the predictions of a rating model."""
-    return f"predictions-{protocol.name}-{on}.parquet" if protocol.rates else ranks_name(protocol.name, on)
+    return predictions_name(protocol.name, on) if protocol.rates else ranks_name(protocol.name, on)
+
+
+def predictions_name(protocol: str, on: SplitName) -> str:
+    """File name of predicted ratings."""
+    return f"predictions-{protocol}-{on}.parquet"

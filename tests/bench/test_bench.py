@@ -12,6 +12,7 @@ import pytest
 from semacdr.cli import main
 from semacdr.files import read_json
 from tests.bench.tiny import TINY, write_config
+from tests.planted_reviews import write_reviews
 
 MODELS = [
     {"name": "Markov"},
@@ -161,3 +162,27 @@ def test_compare(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert {row["model"] for row in json.loads(capsys.readouterr().out)["rows"]} == {paths[0], str(full[1])}
     assert main(["compare", paths[0], paths[0]]) == 2
     assert "named twice" in capsys.readouterr().err
+
+
+def test_ratings_and_rankings_in_one_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_reviews(tmp_path / "reviews", users=30)
+    rated = {"name": "shop", "folder": "reviews", "protocols": ["rating"], "rating_domains": ["tea", "pans"]}
+    both = [{"name": "planted", "folder": "data"}, rated]
+    models = [{"name": "Popularity"}, {"name": "GlobalMean"}, {"name": "Biases"}]
+    config = write_config(tmp_path, datasets=both, models=models, protocols=["full"])
+    assert main(["bench", str(config), "--out", str(tmp_path / "out"), "--quiet", "--jobs", "2"]) == 0
+    rows = read_json(tmp_path / "out" / "leaderboard.json")
+    where = {(row["dataset"], row["model"], row["domain"], row["protocol"]) for row in rows}
+    assert where == {
+        *(("planted", "Popularity", domain, "full") for domain in ("all", "tea", "pans")),
+        *(("shop", model, domain, "rating") for model in ("GlobalMean", "Biases") for domain in ("tea", "pans")),
+    }
+    tests = read_json(tmp_path / "out" / "comparisons.json")
+    assert [(test["domain"], test["metric"], test["family"]) for test in tests] == [
+        ("tea", "mse", 2),
+        ("pans", "mse", 2),
+    ]
+    assert {test["best"] for test in tests} == {"Biases"}  # planted: users are lenient or strict, items good or bad
+    printed = capsys.readouterr().out
+    assert "| model | mse, tea (18) | mse, pans (18) |" in printed
+    assert "| Biases, pans |" in printed

@@ -105,6 +105,40 @@ def test_other_targets_are_not_compared(tmp_path: Path) -> None:
         best_against_others([System("six", "a", (first,)), System("six", "b", (second,))], "full", "hr@10")
 
 
+def test_ratings_of_two_seeds_by_hand(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from semacdr.files import write_json
+
+    runs = []
+    for seed, predicted in enumerate(([3.0, 5.0, 2.0], [4.0, 5.0, 4.0])):
+        run = fake_run(tmp_path / str(seed), seed, [HIT] * 6)
+        (run / "ranks-full-test.parquet").unlink()
+        frame = pd.DataFrame({"user_id": ["a", "b", "c"], "item_id": ["x", "y", "x"], "domain": "tea"})
+        frame = frame.assign(rating=[4.0, 5.0, 2.0], prediction=predicted, item_train_count=3, user_train_count=1)
+        frame.to_parquet(run / "predictions-rating-test.parquet")
+        squares = (frame["prediction"] - frame["rating"]) ** 2
+        means = {"mse": squares.mean(), "rmse": squares.mean() ** 0.5}
+        base = {"split": "random 8:1:1", "protocol": "rating", "subset": "all", "ci_low": 0.0, "ci_high": 9.0}
+        both = [{**base, "domain": place, "n_users": 3, "n_targets": 3} for place in ("all", "tea")]
+        rows = [{**row, "metric": name, "mean": float(mean)} for row in both for name, mean in means.items()]
+        write_json(run / "metrics_long.json", rows)
+        write_json(run / "evaluation.json", {"run": "x", "protocols": {"rating": {}}})
+        runs.append(run)
+    ours = System("shop", "ours", tuple(runs), domain="tea")
+    found = {row["metric"]: row for row in system_rows(ours, "rating")}
+    assert {row["domain"] for row in found.values()} == {"tea"}  # one of its domains is not all of them
+    assert found["mse"]["mean"] == pytest.approx((1 / 3 + 4 / 3) / 2)
+    assert found["rmse"]["mean"] == pytest.approx(((1 / 3) ** 0.5 + (4 / 3) ** 0.5) / 2)
+    assert found["rmse"]["ci_high"] == pytest.approx(found["mse"]["ci_high"] ** 0.5)
+    assert found["mse"]["ci_high"] > found["mse"]["mean"]
+    theirs = System("shop", "theirs", tuple(runs[1:]), domain="tea")
+    (test,) = best_against_others([ours, theirs], "rating", "mse")
+    assert (test["best"], test["model"], test["domain"]) == ("ours", "theirs", "tea")  # the lowest error is the best
+    alone = System("shop", "alone", tuple(runs[1:]), domain="pans")
+    assert best_against_others([ours, alone], "rating", "mse") == []
+
+
 def test_published_and_failed_rows_stand_apart(tmp_path: Path) -> None:
     ours = System("six", "ours", (fake_run(tmp_path / "0", 0, [HIT] * 3 + [MISS] * 3),))
     other = System("six", "other", (fake_run(tmp_path / "1", 0, [MISS] * 6),))
@@ -117,7 +151,7 @@ def test_published_and_failed_rows_stand_apart(tmp_path: Path) -> None:
         failed_row("six", "broken", 1, "no GPU"),
         *published_rows([theirs]),
     ]
-    text = tables(rows, best_against_others([ours, other], "full", "hr@10"), "hr@10")
+    text = tables(rows, best_against_others([ours, other], "full", "hr@10"), lambda _: "hr@10")
     lines = text.splitlines()
     (measured,) = [line for line in lines if line.startswith("| ours | ") and "[" in line]
     assert "**0.5000**" in measured  # .9 is higher, and published: it takes no part

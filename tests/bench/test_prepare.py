@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from semacdr.bench.config import DatasetEntry
-from semacdr.bench.prepare import prepare, prepared
+from semacdr.bench.prepare import DataRoot, prepare, prepared
 from semacdr.errors import InputError
 
 ENTRY = DatasetEntry.model_validate({"name": "shop", "format": "table", "input": "in.csv"})
+
+
+def here(folder: Path) -> DataRoot:
+    return DataRoot(folder, folder / "config")
 
 
 def write_input(path: Path, users: int) -> None:
@@ -21,35 +25,43 @@ def write_input(path: Path, users: int) -> None:
 def test_made_once_and_again_when_something_changes(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_input(tmp_path / "in.csv", 5)
-    assert prepared(ENTRY, out, tmp_path) is None
-    first = prepare(ENTRY, out, tmp_path)
+    assert prepared(ENTRY, out, here(tmp_path)) is None
+    first = prepare(ENTRY, out, here(tmp_path))
     made = (first.folder / "dataset.json").stat().st_mtime_ns
-    assert prepare(ENTRY, out, tmp_path) == first == prepared(ENTRY, out, tmp_path)
+    assert prepare(ENTRY, out, here(tmp_path)) == first == prepared(ENTRY, out, here(tmp_path))
     assert (first.folder / "dataset.json").stat().st_mtime_ns == made
     write_input(tmp_path / "in.csv", 6)
-    assert prepared(ENTRY, out, tmp_path) is None
-    second = prepare(ENTRY, out, tmp_path)
+    assert prepared(ENTRY, out, here(tmp_path)) is None
+    second = prepare(ENTRY, out, here(tmp_path))
     assert second.fingerprint != first.fingerprint
     (tmp_path / "in.csv").unlink()
-    assert prepare(ENTRY, out, tmp_path) == second
+    assert prepare(ENTRY, out, here(tmp_path)) == second
     changed = DatasetEntry.model_validate({**ENTRY.model_dump(exclude_defaults=True), "convert": {"keep_last": 2}})
     with pytest.raises(InputError, match="no such file"):
-        prepare(changed, out, tmp_path)
+        prepare(changed, out, here(tmp_path))
 
 
 def test_a_half_made_data_set_is_made_again(tmp_path: Path) -> None:
     write_input(tmp_path / "in.csv", 5)
-    first = prepare(ENTRY, tmp_path / "out", tmp_path)
+    first = prepare(ENTRY, tmp_path / "out", here(tmp_path))
     (tmp_path / "out" / "data" / "shop.made.json").unlink()  # as if a kill came before it
-    assert prepared(ENTRY, tmp_path / "out", tmp_path) is None
-    assert prepare(ENTRY, tmp_path / "out", tmp_path).fingerprint == first.fingerprint
+    assert prepared(ENTRY, tmp_path / "out", here(tmp_path)) is None
+    assert prepare(ENTRY, tmp_path / "out", here(tmp_path)).fingerprint == first.fingerprint
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     write_input(tmp_path / "in.csv", 5)
-    made = prepare(ENTRY, tmp_path / "out", tmp_path)
+    made = prepare(ENTRY, tmp_path / "out", here(tmp_path))
     entry = DatasetEntry.model_validate({"name": "again", "folder": "data/shop"})
-    assert prepare(entry, tmp_path / "other", tmp_path / "out").fingerprint == made.fingerprint
+    assert prepare(entry, tmp_path / "other", here(tmp_path / "out")).fingerprint == made.fingerprint
     assert not (tmp_path / "other").exists()
     with pytest.raises(InputError, match="--data-root"):
-        prepare(entry, tmp_path / "other", tmp_path)
+        prepare(entry, tmp_path / "other", here(tmp_path))
+
+
+def test_what_is_not_below_the_data_root_is_looked_for_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    write_input(tmp_path / "config" / "in.csv", 5)
+    assert prepare(ENTRY, tmp_path / "out", here(tmp_path)).manifest["counts"]["users"] == 5
+    write_input(tmp_path / "in.csv", 6)
+    assert prepare(ENTRY, tmp_path / "out", here(tmp_path)).manifest["counts"]["users"] == 6

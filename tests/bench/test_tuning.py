@@ -12,7 +12,7 @@ pytest.importorskip("optuna", reason="the tune extra is not installed")
 
 from semacdr.bench.config import Tuning, read_config
 from semacdr.bench.plan import Line, make_lines
-from semacdr.bench.prepare import Prepared, prepare
+from semacdr.bench.prepare import DataRoot, Prepared, prepare
 from semacdr.bench.tuning import Study
 from semacdr.cli import main
 from semacdr.files import read_json
@@ -34,7 +34,7 @@ def config(folder: Path, trials: int, **settings: Any) -> Path:
 def opened(folder: Path, path: Path, out: str) -> tuple[Line, Prepared, Study]:
     bench = read_config(path)
     (line, _) = make_lines(bench)
-    data = prepare(bench.datasets[0], folder / out, folder)
+    data = prepare(bench.datasets[0], folder / out, DataRoot(folder, folder))
     assert bench.tuning is not None
     return line, data, Study(line, data, bench.tuning, "ndcg@10", folder / out)
 
