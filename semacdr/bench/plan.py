@@ -187,15 +187,15 @@ def make_lines(config: BenchConfig) -> list[Line]:
 def _lines(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> list[tuple[Line, set[str]]]:
     """The lines of an entry on a data set, each with the bench's defaults that it takes.
 
-    A rating model has one for each domain; a model has none where the data set has no protocol of its task.
+    A ranking model has one where the data set has a protocol that ranks; a rating model one for each domain whose
+    ratings are predicted; a model that is both has both.
     """
-    protocols = config.protocols_of(dataset.name)
-    rating = entry.name in RATING_MODELS
-    if not rating:
+    if entry.name not in RATING_MODELS:
         model_class(entry.name)  # an unknown name is an error wherever it stands
-    mine = tuple(name for name in protocols if (name == RATING) == rating)
-    domains = dataset.rating_domains if rating else [None]
-    return [_line(config, dataset, entry, mine, domain) for domain in domains] if mine else []
+    ranking = tuple(name for name in config.protocols_of(dataset.name) if name != RATING)
+    lines = [_line(config, dataset, entry, ranking, None)] if ranking and entry.name in MODELS else []
+    domains = dataset.rating_domains if entry.name in RATING_MODELS else ()
+    return lines + [_line(config, dataset, entry, (RATING,), domain) for domain in domains]
 
 
 def _line(
@@ -271,7 +271,7 @@ def make_cell(
         "model": line.model,
         **line.resolved(seed, chosen),
         "tables": line.tables(data),
-        "code": code_version({**MODELS, **RATING_MODELS}[line.model]),
+        "code": code_version((RATING_MODELS if line.domain else MODELS)[line.model]),
     }
     folder = out / RUNS / line.place / f"seed-{seed}-{fingerprint(identity)[:8]}"
     cell = Cell(line, data, seed, line.flat(seed, chosen), trials, folder, identity)

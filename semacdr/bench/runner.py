@@ -252,7 +252,7 @@ def _only_one(out: Path) -> Iterator[int]:
         InputError: another bench works in this folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT)
+    lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + PATIENCE_S
         while True:
