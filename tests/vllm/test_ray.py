@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ pytestmark = [
 ]
 KEY = "sk-secret-of-the-test"
 WORKERS = 3
+CONCURRENCY = 2  # questions of one worker at a time
 ITEMS = 66  # with text, in two views
 WAIT_S = 300
 
@@ -73,7 +75,7 @@ def start(tmp_path: Path, ray_folder: Path) -> Iterator[Callable[..., subprocess
 
     def run(*urls_and_options: str) -> subprocess.Popen[str]:
         command = ["profile", "items", "--dataset", str(tmp_path / "data"), "--store", str(tmp_path / "s.sqlite")]
-        command += ["--engine", "openai", "--concurrency", "2", "--json", "--base-url", *urls_and_options]
+        command += ["--engine", "openai", "--concurrency", str(CONCURRENCY), "--json", "--base-url", *urls_and_options]
         command += ["--distributed", "ray", "--workers", str(WORKERS)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         program = [sys.executable, "-m", "semacdr.cli", *command]
@@ -148,10 +150,17 @@ def asked_of(*servers: FakeServer) -> Counter[str]:
 def test_one_of_three_workers_is_killed(
     tmp_path: Path, ray_folder: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    with FakeServer(describe) as one, FakeServer(describe) as two:
+    gate = threading.Event()  # no answer before the kill, so that each worker is in the midst of a shard
+
+    def wait_and_describe(body: dict[str, Any], number: int) -> Reply:
+        gate.wait(WAIT_S)
+        return describe(body, number)
+
+    with FakeServer(wait_and_describe) as one, FakeServer(wait_and_describe) as two:
         driver = start(one.url, two.url)
-        until(lambda: len(one.asked) + len(two.asked) >= 20 and len(workers_of(driver.pid)) == WORKERS, driver)
+        until(lambda: len(one.asked) + len(two.asked) == CONCURRENCY * WORKERS, driver)
         os.kill(workers_of(driver.pid)[0], signal.SIGKILL)
+        gate.set()
         out, err = driver.communicate(timeout=WAIT_S)
         assert driver.returncode == 0, err
         assert whole(tmp_path, out)["generated"] == 2 * ITEMS
