@@ -94,7 +94,9 @@ def _ratings(args: argparse.Namespace, names: list[str]) -> list[Result]:
 
     protocols = [get_rating_protocol(name).name for name in names]
     loaded = load_rating_run(args.run, args.dataset, args.device)
-    if OWN_REVIEW in protocols:
+    if loaded.model.reads_own_review:
+        say(f"{loaded.manifest['model']} reads the very review that was written with a rating: it recommends nothing")
+    elif OWN_REVIEW in protocols:
         say(f"{OWN_REVIEW}: the review of the rating that is asked for may be read, so the label leaks")
     results = []
     for name in protocols:

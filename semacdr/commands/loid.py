@@ -72,6 +72,6 @@ def _similarity(args: argparse.Namespace) -> int:
     for name, cells in table.items():
         print(f"{name:{wide}}" + "".join(f"  {value:{wide}.4f}" for value in cells.values()))
     for row in rows:
-        alike = ", ".join(f"{value:.2f}" for value in row.similarity)
+        alike = ", ".join("unknown" if value is None else f"{value:.2f}" for value in row.similarity)
         print(f"{row.target} with {' & '.join(row.sources)}: similarity {alike}, mse {row.mse:.4f} ({row.gain:+.1%})")
     return 0

@@ -57,8 +57,8 @@ class Histories:
         train = catalogue.train
         self.train, self.k, self.own_review = train, k, own_review
         with_text = np.flatnonzero(train.text > 0)
-        self.by_user = _grouped(train.user, with_text, catalogue.num_users)
-        self.by_item = _grouped(train.item, with_text, catalogue.num_items)
+        self.by_user = _Groups(train.user, with_text, catalogue.num_users)
+        self.by_item = _Groups(train.item, with_text, catalogue.num_items)
 
     def of_training_rows(self, rows: Int64Array, random: np.random.Generator) -> tuple[Int64Array, Int64Array]:
         """Histories of training ratings: user's and item's, (B, k) text indices each."""
@@ -94,11 +94,15 @@ class Histories:
         return drawn
 
 
-def _grouped(owner: Int32Array, rows: Int64Array, owners: int) -> list[Int64Array]:
+class _Groups:
     """The given rows of each owner 0..owners, ascending."""
-    order = rows[np.argsort(owner[rows], kind="stable")]
-    cuts = np.searchsorted(owner[order], np.arange(1, owners + 1))
-    return np.split(order, cuts)
+
+    def __init__(self, owner: Int32Array, rows: Int64Array, owners: int) -> None:
+        self.order = rows[np.argsort(owner[rows], kind="stable")]
+        self.cuts = np.searchsorted(owner[self.order], np.arange(owners + 2))
+
+    def __getitem__(self, owner: int) -> Int64Array:
+        return self.order[self.cuts[owner] : self.cuts[owner + 1]]
 
 
 class RatingBatches:

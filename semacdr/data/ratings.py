@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from semacdr.data import schema
 from semacdr.data.dataset import Dataset
@@ -108,13 +109,11 @@ def reviews_frame(dataset: Dataset, domain: str) -> tuple[pd.DataFrame, int]:
     dataset.catalogue().domain_index(domain)
     path = dataset.path / schema.INTERACTIONS
     columns = [schema.USER_ID, schema.ITEM_ID, schema.RATING, schema.TEXT]
-    try:
-        frame = pd.read_parquet(path, columns=columns)
-    except (KeyError, ValueError):
+    if not {schema.RATING, schema.TEXT} <= set(pq.read_schema(path).names):
         fix = "convert reviews with a rating and a text in every row, for example Amazon's"
-        raise InputError("the data set has no ratings with reviews", where=str(path), fix=fix) from None
-    items = dataset.item_domain[[dataset.item_index[item] for item in frame[schema.ITEM_ID]]]
-    frame = frame[(items == dataset.domains.index(domain)) & frame[schema.RATING].notna()]
+        raise InputError("the data set has no ratings with reviews", where=str(path), fix=fix)
+    frame = pd.read_parquet(path, columns=columns, filters=[(schema.DOMAIN, "==", domain)])
+    frame = frame[frame[schema.RATING].notna()]
     frame = frame.assign(**{schema.TEXT: frame[schema.TEXT].fillna("").str.strip()})
     again = frame.duplicated([schema.USER_ID, schema.ITEM_ID])
     copied = frame.duplicated([schema.USER_ID, schema.TEXT]) & (frame[schema.TEXT] != "")

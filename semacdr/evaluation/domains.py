@@ -28,7 +28,7 @@ class Gain:
 
     target: str
     sources: tuple[str, ...]
-    similarity: tuple[float, ...]  # of each source
+    similarity: tuple[float | None, ...]  # of each source; None where it has too few reviews
     mse: float
     gain: float  # 1 - mse / mse without plug-ins
     runs: int
@@ -84,7 +84,7 @@ def gains(runs: Sequence[Path], similarity: dict[str, dict[str, float]]) -> list
         plain = found.get((target, ()))
         if plain is None:
             raise InputError(f"no run without plug-ins for {target}, so no gain can be told")
-        alike = tuple(similarity.get(target, {}).get(source, float("nan")) for source in sources)
+        alike = tuple(similarity.get(target, {}).get(source) for source in sources)
         mse = float(np.mean(errors))
         rows.append(Gain(target, sources, alike, mse, 1 - mse / float(np.mean(plain)), len(errors)))
     return rows

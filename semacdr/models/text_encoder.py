@@ -37,6 +37,7 @@ ATTENTION_AND_FFN = r".*\.(query|key|value|intermediate\.dense|(?<!attention\.)o
 
 ALL_LINEAR = "all-linear"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
+TEXTS_AT_ONCE = 10_000
 TOKENS_AT_ONCE = 4_096
 """Padded tokens that one forward pass holds: on a CPU larger passes are no faster and take more memory."""
 
@@ -109,13 +110,15 @@ class Backbone(nn.Module):
 
     def tokenise(self, texts: Sequence[str]) -> TokenTable:
         """Token ids of texts, cut to ``max_tokens``."""
-        rows: list[list[int]] = []
-        if texts:
-            rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        flat = np.fromiter((token for row in rows for token in row), np.int32, int(offsets[-1]))
+        flat, length = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+        for first in range(0, len(texts), TEXTS_AT_ONCE):  # lists of numbers take ten times the room of arrays
+            part = list(texts[first : first + TEXTS_AT_ONCE])
+            rows = self.tokenizer(part, truncation=True, max_length=self.max_tokens)["input_ids"]
+            flat.append(np.array([token for row in rows for token in row], np.int32))
+            length.append(np.array([len(row) for row in rows], np.int64))
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(length))]).astype(np.int64)
         padding = self.tokenizer.pad_token_id
-        return TokenTable(flat, offsets, 0 if padding is None else int(padding))
+        return TokenTable(np.concatenate(flat), offsets, 0 if padding is None else int(padding))
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(n, T) token ids and mask -> (n, T, d) states of the last layer."""

@@ -56,7 +56,7 @@ def train_rating(
     data = Dataset.load(dataset)
     ratings = load_ratings(data, training.domain, training.split_seed)
     manifest = manifest_head(model, data, config, training)
-    if already_trained(out, manifest):
+    if already_trained(out, manifest, cls.Config()):
         return out
     say(f"{training.domain}: {len(ratings.ratings)} ratings, {ratings.repeats} repeats left out")
     torch.manual_seed(training.seed)

@@ -260,7 +260,7 @@ def train(
         "user_embeddings": None if user_embeddings is None else str(Path(user_embeddings).resolve()),
         "user_embeddings_fingerprint": None if users is None else users.fingerprint,
     }
-    if already_trained(out, manifest):
+    if already_trained(out, manifest, cls.Config()):
         return out
     torch.manual_seed(training.seed)
     instance = run_folder.build_model(model, config.model_dump(), data, split, table, users)
@@ -334,13 +334,16 @@ def _finish(model: torch.nn.Module, result: dict[str, Any], out: Path, manifest:
     return out
 
 
-def already_trained(out: Path, manifest: dict[str, Any]) -> bool:
-    """Whether ``out`` holds this very run, finished; a different run there is an error."""
+def already_trained(out: Path, manifest: dict[str, Any], defaults: Settings) -> bool:
+    """Whether ``out`` holds this very run, finished; a different run there is an error.
+
+    Settings of the model that an older version did not have stood at their defaults.
+    """
     if not (out / run_folder.RUN).is_file():
         return False
     there = read_json(out / run_folder.RUN)
-    if there["model"] == manifest["model"]:  # settings that an older version did not have stood at their defaults
-        there["config"] = {**model_class(there["model"]).Config().model_dump(), **there["config"]}
+    if there["model"] == manifest["model"]:
+        there["config"] = {**defaults.model_dump(mode="json"), **there["config"]}
     if there["status"] != "done" and not (out / run_folder.CHECKPOINT).is_file():
         return False  # it ended before it had anything to keep
     ignored = ("status", "dataset", "embeddings", "user_embeddings")  # folders may move; fingerprints may not change

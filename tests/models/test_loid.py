@@ -287,5 +287,6 @@ def test_the_commands_from_a_plugin_to_a_rating(
     assert "not an adapter folder" in capsys.readouterr().err
     assert main([*train, "--out", str(tmp_path / "no"), "plugins=[nowhere]"]) == 2
     assert not (tmp_path / "no").exists()
-    assert main([*train[:5], *small, "--out", str(tmp_path / "no")]) == 2
+    assert main(["train", "--model", "Biases", "--dataset", data, "--out", str(tmp_path / "no")]) == 2
+    assert "say which" in capsys.readouterr().err
     assert main([*pretrain, "rank=0"]) == 2
