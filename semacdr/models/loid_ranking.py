@@ -100,7 +100,8 @@ class LoID(Recommender):
     reads_item_texts = True
     reads_reviews = True
     trained: Tensor
-    item_texts: Tensor
+    own_texts: Tensor  # (N+1,) text index of an item's own text, 0 if it has none
+    item_texts: Tensor  # (N+1, k) of what an item is read by
     item_authors: Tensor
     table: Tensor | None
     _side: ItemSide | None = None
@@ -164,6 +165,8 @@ class LoID(Recommender):
             self._keys, self._texts_of_keys = keys[order], size + order
         if not any(self.texts):  # a table of vectors instead, or nothing: item i's text is vector i
             texts[:, 0] = np.arange(size)
+            written[1:] = True
+        self.register_buffer("own_texts", torch.from_numpy(np.arange(size) * written), persistent=False)
         self.register_buffer("item_texts", torch.from_numpy(texts), persistent=False)
         self.register_buffer("item_authors", torch.from_numpy(authors), persistent=False)
 
@@ -209,15 +212,14 @@ class LoID(Recommender):
 
     def event_texts(self, user: Tensor | None, items: Tensor) -> Tensor:
         """(B, L) the text of each event: the user's review of the item, else the item's own text; 0 for padding."""
-        own = self.item_texts[items, 0] if not len(self._keys) else items
+        own = self.own_texts[items]
         if user is None or not len(self._keys):
             return own
         keys = (user.cpu().numpy()[:, None] * (self.num_items + 1) + items.cpu().numpy()).astype(np.int64)
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         found = np.where(self._keys[place] == keys, self._texts_of_keys[place], 0)
         review = torch.from_numpy(found).to(items.device)
-        written = torch.tensor([bool(text) for text in self.texts[: self.num_items + 1]], device=items.device)
-        return torch.where((review > 0) & (items > 0), review, items * written[items])
+        return torch.where((review > 0) & (items > 0), review, own)
 
     def _id(self, items: Tensor) -> Tensor:
         """(...) -> (..., D) id vectors; zero for padding and for items that training never saw."""

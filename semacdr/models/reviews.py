@@ -52,7 +52,7 @@ class ReviewEncoder(nn.Module):
         if self.learns:
             self.backbone.add_lora(settings.rank)
         self.table = self.backbone.tokenise(texts)
-        self.forget()
+        self._drop()
 
     @property
     def width(self) -> int:
@@ -63,12 +63,16 @@ class ReviewEncoder(nn.Module):
         """Switches mode; a language model that does not learn stays as in evaluation, without dropout."""
         super().train(mode)
         self.backbone.train(mode and self.learns)
-        if mode and self.learns:
+        if mode:
             self.forget()
         return self
 
     def forget(self) -> None:
-        """Drops the kept vectors."""
+        """Drops the kept vectors, if what they were made with can have learned."""
+        if self.learns:
+            self._drop()
+
+    def _drop(self) -> None:
         self._kept: Tensor | None = None
         self._known = np.zeros(len(self.table), np.bool_)
 
@@ -82,7 +86,7 @@ class ReviewEncoder(nn.Module):
     def _cached(self, rows: np.ndarray) -> Tensor:
         device = self.backbone.weights_hash.device
         if self._kept is None or self._kept.device != device:
-            self.forget()
+            self._drop()
             self._kept = torch.zeros(len(self.table), self.width, device=device)
         new = rows[~self._known[rows]]
         if len(new):

@@ -204,6 +204,21 @@ def test_each_distinct_review_is_encoded_once_a_step_and_once_an_evaluation(
     assert len(encoded) == 2
 
 
+def test_a_frozen_encoder_encodes_once_for_the_whole_training(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, encoded = made(tiny, rank=0), []
+    plain = model.reviews.backbone.forward
+    monkeypatch.setattr(
+        model.reviews.backbone, "forward", lambda table, rows: encoded.append(rows) or plain(table, rows)
+    )
+    for _ in range(2):
+        model.train()
+        model.loss(batch())
+        model.eval()
+        model.prepare()
+        model.predict(batch())
+    assert len(encoded) == 1
+
+
 def test_with_one_plugin_less_the_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
     made(tiny).reviews.backbone.save_lora(tmp_path / "plugin")
     state = made(tiny, plugins=[str(tmp_path / "plugin")]).state_dict()
