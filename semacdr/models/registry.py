@@ -26,6 +26,7 @@ MODELS = {
     "UniSRec": "semacdr.models.baselines.unisrec",
     "CoNet": "semacdr.models.baselines.conet",
     "SCoNet": "semacdr.models.baselines.sconet",
+    "DGRec": "semacdr.models.baselines.dgrec",
     "TextKNN": "semacdr.models.baselines.text_knn",
     "ItemKNN": "semacdr.models.baselines.item_knn",
     "ABXI": "semacdr.models.baselines.abxi",

@@ -86,9 +86,16 @@ class TestSCoNet(PointwiseConformance):
     extra: ClassVar[dict[str, Any]] = {"l1_weight": 0.001}
 
 
+class TestDGRec(PointwiseConformance):
+    model = "DGRec"
+    protocol = "full"
+    falls_within = 8
+    extra: ClassVar[dict[str, Any]] = {"neighbours": 4}
+
+
 class TestTextKNN(RankingConformance):
     model = "TextKNN"
-    planted = False  # nothing is learned: which of two near texts comes next cannot be known
+    protocol = "full"
 
 
 class TestItemKNN(RankingConformance):

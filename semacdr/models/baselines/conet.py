@@ -36,10 +36,10 @@ from torch import Tensor, nn
 from semacdr.config import Settings
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
-from semacdr.errors import InputError
 from semacdr.models.base import Loss, Recommender, SideData, TextTables
 from semacdr.models.layers import ID_STD, init_weights, prefix_mean
 from semacdr.models.negatives import UniformNegatives, window_items
+from semacdr.models.user_table import UserTable
 
 BLOCK_PAIRS = 1 << 16  # of a user and an item, scored at once: 8 MiB for a layer of 32
 
@@ -78,7 +78,6 @@ class CoNet(Recommender):
     Config: ClassVar[type[CoNetConfig]] = CoNetConfig
     reads_sequences = True  # to know which users train
     trained: Tensor
-    known: Tensor
 
     def __init__(
         self, config: CoNetConfig, catalogue: Catalogue, text: TextTables | None = None, *, side: SideData
@@ -99,12 +98,7 @@ class CoNet(Recommender):
         for matrix in (self.id.weight, *self.cross):
             nn.init.normal_(matrix, std=ID_STD)
         if c.user_table:
-            assert side.train is not None
-            self.user = nn.Embedding(side.num_users, D)
-            nn.init.normal_(self.user.weight, std=ID_STD)
-            known = torch.zeros(side.num_users, dtype=torch.bool)
-            known[torch.from_numpy(side.train.user).long()] = True
-            self.register_buffer("known", known, persistent=False)
+            self.user = UserTable(side, D, type(self).__name__)
         trained = torch.from_numpy(catalogue.train_count > 0)
         self.register_buffer("trained", trained.float(), persistent=False)
         self.negatives = UniformNegatives(torch.where(trained, self.item_domain, -1))
@@ -124,21 +118,10 @@ class CoNet(Recommender):
         domain = torch.where(self.trained[batch.items] > 0, self.item_domain[batch.items], -1)
         means = [prefix_mean(x, domain == index, row, column) for index in range(self.num_domains)]
         if self.settings.user_table:
-            user = self.user(self._known_users(batch)[row])
+            user = self.user(batch)[row]
         else:
             user = prefix_mean(x, domain >= 0, row, column)
         return Readers(user, torch.stack(means, dim=1))
-
-    def _known_users(self, batch: Batch) -> Tensor:
-        user = torch.full_like(batch.length, -1) if batch.user is None else batch.user
-        strangers = int(((user < 0) | ~self.known[user.clamp(min=0)]).sum())
-        if strangers:
-            raise InputError(
-                f"{type(self).__name__} with user_table=true knows the users of its training alone,"
-                f" and {strangers} to be scored are not among them",
-                fix="train it with user_table=false: then a user is known by the items of the history",
-            )
-        return user
 
     def tower(self, domain: int, readers: Readers, items: Tensor) -> Tensor:
         """Logits of items of one domain.

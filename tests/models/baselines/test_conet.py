@@ -132,7 +132,7 @@ def test_the_loss_is_the_cross_entropy_of_the_scores(num_negatives: int) -> None
 def test_users_of_the_table() -> None:
     one = model(user_table=True)
     users = one.encode(batch([1], [4], user=[2, 0])).user
-    assert torch.equal(users, one.user.weight[[2, 0]])
+    assert torch.equal(users, one.user.vectors.weight[[2, 0]])
     for strangers in ([1], [-1], None):  # user 1 has no training sequence
         with pytest.raises(InputError, match="1 to be scored are not among them"):
             one.encode(batch([1], user=strangers))

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from semacdr.data.batches import history_batch
-from semacdr.data.splits import make_split
-from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
-from semacdr.evaluation.metrics import metric_values
-from semacdr.evaluation.ranker import rank
 from semacdr.models.base import TextTables
 from semacdr.models.baselines.text_knn import TextKNN, TextKNNConfig
-from semacdr.run import build_model
 from tests.models.baselines.small import catalogue
-from tests.planted import write_planted, write_vectors
 
 # Item 1 lies along x, item 2 along y, item 3 between; item 4 has no text.
 ONE = {"content": torch.tensor([[0.0, 0], [2, 0], [0, 5], [3, 3], [0, 0]])}
@@ -49,17 +41,3 @@ def test_without_text_it_is_refused() -> None:
         TextKNN(TextKNNConfig(), catalogue([0]))
     with pytest.raises(InputError, match="nonsense"):
         scores(ONE, [1], views=["nonsense"])
-
-
-def test_near_texts_are_found_within_the_domain(tmp_path: Path) -> None:
-    """The planted next item has the nearest text but one, and nothing tells which of both sides is next."""
-    dataset = write_planted(tmp_path / "data")
-    table = EmbeddingTable.load(write_vectors(tmp_path / "table", dataset))
-    split = make_split(dataset)
-
-    def ndcg(name: str) -> float:
-        model = build_model(name, {}, dataset, split, table)
-        ranks = rank(model, split.test, dataset.item_domain, "full")
-        return float(metric_values(ranks.greater, ranks.ties, ["ndcg@10"])["ndcg@10"].mean())
-
-    assert ndcg("TextKNN") > 2 * ndcg("Popularity")
