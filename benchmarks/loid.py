@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, type=Path)
     parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--report", action="store_true", help="train nothing, write the results of what is finished")
     parser.add_argument("--sweep", choices=SWEEPS)
     parser.add_argument("--config", type=Path, default=Path("loid/paper/LoID.yaml"))
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings of a sweep, with domain=")
@@ -235,6 +236,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.sweep:
         sweep(args.dataset, args.work, args.sweep, args.config, args.set)
+    elif args.report:
+        write(args.work, {source: args.work / "plugins" / source for source in SOURCES}, args.seeds)
     else:
         experiments(args.dataset, args.work, args.seeds)
 
