@@ -11,6 +11,7 @@ data/, embeddings/, studies.sqlite, tuned/, trials/
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,11 @@ class Bench:
         self._rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         self._tests: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
-    def prepare(self) -> None:
-        """Converts and embeds what is not there yet."""
-        self.data = {entry.name: prepare(entry, self.out, self.root) for entry in self.config.datasets}
+    def prepare(self, lines: Iterable[Line]) -> None:
+        """Converts what is not there yet, and embeds what these lines read."""
+        for entry in self.config.datasets:
+            subjects = {subject for line in lines if line.dataset == entry.name for subject in line.reads}
+            self.data[entry.name] = prepare(entry, self.out, self.root, subjects)
 
     def chosen_lines(self, only: str | None) -> list[Line]:
         """The lines of a comma-separated list of labels or model names; all of them for None.
@@ -87,13 +90,15 @@ class Bench:
         return study if study is not None and study.chosen() is None else None
 
     def cells(self, line: Line) -> list[Cell]:
-        """The cells of a line, one a seed; none while its study is open or its data set is not there."""
+        """The cells of a line, one a seed; none while its study is open or its data are not there."""
+        data = self.data.get(line.dataset)
+        if data is None or set(line.reads) & set(data.missing):
+            return []
         study = self._study(line)
         chosen = study.chosen() if study else {}
-        if chosen is None or line.dataset not in self.data:
+        if chosen is None:
             return []
         trials = study.tuning.trials if study else 1
-        data = self.data[line.dataset]
         return [make_cell(line, data, seed, self.out, chosen, trials, self.keep_old_code) for seed in line.seeds]
 
     def trial_folder(self, line: Line, study: Study, number: int) -> Path:
@@ -168,7 +173,7 @@ class Bench:
         """What is done and what is left, for a reader."""
         lines = []
         for entry in self.config.datasets:
-            lines.append(f"{entry.name}: {'ready' if entry.name in self.data else 'to be converted or embedded'}")
+            lines.append(f"{entry.name}: {self._readiness(entry.name)}")
             for line in (line for line in self.lines if line.dataset == entry.name):
                 study = self.open_study(line)
                 note = f", after {study.tuning.trials} trials of tuning" if study else ""
@@ -180,10 +185,17 @@ class Bench:
         lines.append(f"{len(cells)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         return "\n".join(lines)
 
+    def _readiness(self, name: str) -> str:
+        if name not in self.data:
+            return "to be converted"
+        missing = self.data[name].missing
+        return f"{' and '.join(missing)} to be embedded" if missing else "ready"
+
     def _study(self, line: Line) -> Study | None:
-        if self.config.tuning is None or not line.space or line.dataset not in self.data:
+        data = self.data.get(line.dataset)
+        if self.config.tuning is None or not line.space or data is None or set(line.reads) & set(data.missing):
             return None
-        return Study(line, self.data[line.dataset], self.config.tuning, self.config.lead(line.protocols[0]), self.out)
+        return Study(line, data, self.config.tuning, self.config.lead(line.protocols[0]), self.out)
 
     def _rows_of(self, system: System, protocol: str) -> list[dict[str, Any]]:
         key = (protocol, system.version())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Prepared:
         manifest: its ``dataset.json``.
         tables: ``items`` and ``users`` -> embedding table folder, where there is one.
         table_fingerprints: likewise.
+        missing: the subjects of tables that the config asks for and that are not there yet.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Prepared:
     manifest: dict[str, Any]
     tables: dict[str, Path]
     table_fingerprints: dict[str, str]
+    missing: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -60,19 +62,20 @@ class Prepared:
 
 
 def prepared(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared | None:
-    """The data set as it stands in the bench folder; None where anything is still to be made."""
+    """The data set as it stands in the bench folder; None where it is still to be converted."""
     if entry.folder is None and not _is_made(_data_folder(entry, out), _data_key(entry, root)):
         return None
-    for subject, source in _sources(entry):
-        if source.folder is None and not _is_made(
-            _table_folder(entry, out, subject), _table_key(entry, source, out, root)
-        ):
-            return None
     return _load(entry, out, root)
 
 
-def prepare(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared:
+def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection[str] = (ITEMS, USERS)) -> Prepared:
     """Makes what is still to be made.
+
+    Args:
+        entry: of the config.
+        out: the bench folder.
+        root: where inputs are.
+        subjects: of the tables that are needed; others are not made.
 
     Raises:
         InputError: missing or bad input.
@@ -94,19 +97,15 @@ def prepare(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared:
         )
         write_json(_marker(folder), key)
     for subject, source in _sources(entry):
-        table = _table_folder(entry, out, subject)
-        if source.folder is None and not _is_made(table, key := _table_key(entry, source, out, root)):
-            arguments = [
-                "--dataset",
-                str(folder if entry.folder is None else root.find(entry.folder)),
-                "--out",
-                str(table),
-            ]
+        if subject in subjects and not _has_table(entry, subject, source, out, root):
+            table = _table_folder(entry, out, subject)
+            data = folder if entry.folder is None else root.find(entry.folder)
+            arguments = ["--dataset", str(data), "--out", str(table), "--encoder", _encoder(source, root)]
             if source.profiles:
                 arguments += ["--profiles", str(_existing(root.find(source.profiles)))]
             say(f"{entry.name}: embedding {subject}")
-            _command(["embed", *arguments, "--encoder", _encoder(source, root)])
-            write_json(_marker(table), key)
+            _command(["embed", *arguments])
+            write_json(_marker(table), _table_key(entry, source, out, root))
     return _load(entry, out, root)
 
 
@@ -115,16 +114,24 @@ def _sources(entry: DatasetEntry) -> list[tuple[str, Embeddings]]:
     return [(subject, source) for subject, source in pairs if source is not None]
 
 
+def _has_table(entry: DatasetEntry, subject: str, source: Embeddings, out: Path, root: DataRoot) -> bool:
+    if source.folder is not None:
+        return _existing(root.find(source.folder)).is_dir()
+    return _is_made(_table_folder(entry, out, subject), _table_key(entry, source, out, root))
+
+
 def _load(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared:
     folder = _data_folder(entry, out) if entry.folder is None else _existing(root.find(entry.folder))
     if not (folder / MANIFEST).is_file():
         raise InputError("not a data set folder (no dataset.json)", where=str(folder))
     tables = {
-        subject: _table_folder(entry, out, subject) if source.folder is None else _existing(root.find(source.folder))
+        subject: _table_folder(entry, out, subject) if source.folder is None else root.find(source.folder)
         for subject, source in _sources(entry)
+        if _has_table(entry, subject, source, out, root)
     }
     prints = {subject: EmbeddingTable.load(table, subject).fingerprint for subject, table in tables.items()}
-    return Prepared(entry.name, folder, read_json(folder / MANIFEST), tables, prints)
+    missing = tuple(subject for subject, _ in _sources(entry) if subject not in tables)
+    return Prepared(entry.name, folder, read_json(folder / MANIFEST), tables, prints, missing)
 
 
 def _data_folder(entry: DatasetEntry, out: Path) -> Path:

@@ -112,7 +112,7 @@ class Runner:
     def run(self) -> None:
         """Runs everything that is left."""
         with _only_one(self.bench.out) as lock:
-            self.bench.prepare()
+            self.bench.prepare(self.lines)
             self._plan()
             self.bench.write_results()
             if self.waiting:

@@ -65,3 +65,35 @@ def test_what_is_not_below_the_data_root_is_looked_for_beside_the_config(tmp_pat
     assert prepare(ENTRY, tmp_path / "out", here(tmp_path)).manifest["counts"]["users"] == 5
     write_input(tmp_path / "in.csv", 6)
     assert prepare(ENTRY, tmp_path / "out", here(tmp_path)).manifest["counts"]["users"] == 6
+
+
+def test_a_table_that_nothing_reads_is_not_made(tmp_path: Path) -> None:
+    write_input(tmp_path / "in.csv", 5)
+    entry = DatasetEntry.model_validate({**ENTRY.model_dump(exclude_defaults=True), "embeddings": {}})
+    found = prepare(entry, tmp_path / "out", here(tmp_path), subjects=())
+    assert (found.tables, found.missing) == ({}, ("items",))
+    assert not (tmp_path / "out" / "embeddings").exists()
+
+
+def test_a_table_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semacdr.bench import prepare as module
+    from tests.planted import write_planted, write_vectors
+
+    data = write_planted(tmp_path / "data", users=10)
+    entry = DatasetEntry.model_validate({"name": "planted", "folder": "data", "embeddings": {}})
+    made = []
+
+    def embed(words: list[str]) -> None:
+        made.append(words[:-1])
+        write_vectors(tmp_path / "out" / "embeddings" / "planted", data)
+
+    monkeypatch.setattr(module, "_command", embed)
+    first = prepare(entry, tmp_path / "out", here(tmp_path))
+    assert prepare(entry, tmp_path / "out", here(tmp_path)) == first
+    assert first.missing == ()
+    assert first.table_fingerprints["items"].startswith("planted")
+    assert len(made) == 1
+    given = DatasetEntry.model_validate(
+        {"name": "planted", "folder": "data", "embeddings": {"folder": "out/embeddings/planted"}}
+    )
+    assert prepare(given, tmp_path / "other", here(tmp_path)).table_fingerprints == first.table_fingerprints
