@@ -11,7 +11,8 @@ data/, embeddings/, studies.sqlite, tuned/, trials/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from semacdr.bench.config import BenchConfig, slug
 from semacdr.bench.leaderboard import failed_row, published_rows, system_rows
 from semacdr.bench.markdown import tables
 from semacdr.bench.plan import Cell, Line, evaluated, make_cell, make_lines, run_is_done
+from semacdr.bench.plugins import plugin_folders, plugin_note, pretrain
 from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
 from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
@@ -59,11 +61,13 @@ class Bench:
         self._rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         self._tests: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
-    def prepare(self, lines: Iterable[Line]) -> None:
+    def prepare(self, lines: Collection[Line]) -> None:
         """Converts what is not there yet, and embeds what these lines read."""
         for entry in self.config.datasets:
             subjects = {subject for line in lines if line.dataset == entry.name for subject in line.reads}
             self.data[entry.name] = prepare(entry, self.out, self.root, subjects)
+        for line in lines:
+            pretrain(line.sources, self.data[line.dataset], self.out)
 
     def chosen_lines(self, only: str | None) -> list[Line]:
         """The lines of a comma-separated list of labels or model names; all of them for None.
@@ -99,7 +103,8 @@ class Bench:
         if chosen is None:
             return []
         trials = study.tuning.trials if study else 1
-        return [make_cell(line, data, seed, self.out, chosen, trials, self.keep_old_code) for seed in line.seeds]
+        taken = self._with_plugins(line, data)
+        return [make_cell(taken, data, seed, self.out, chosen, trials, self.keep_old_code) for seed in line.seeds]
 
     def trial_folder(self, line: Line, study: Study, number: int) -> Path:
         """Where a trial works; the name tells it from one of another study."""
@@ -112,7 +117,7 @@ class Bench:
         made = [(line, self.cells(line)) for line in self.lines]
         for entry in self.config.datasets:
             for protocol in self.config.protocols_of(entry.name):
-                found = [_system(line, protocol, cells) for line, cells in made if line.dataset == entry.name]
+                found = [self._system(line, protocol, cells) for line, cells in made if line.dataset == entry.name]
                 systems = [system for system in found if system is not None]
                 rows += [row for system in systems for row in self._rows_of(system, protocol)]
                 tests += self._tests_of(systems, protocol)
@@ -195,7 +200,32 @@ class Bench:
         data = self.data.get(line.dataset)
         if self.config.tuning is None or not line.space or data is None or set(line.reads) & set(data.missing):
             return None
-        return Study(line, data, self.config.tuning, self.config.lead(line.protocols[0]), self.out)
+        return Study(
+            self._with_plugins(line, data), data, self.config.tuning, self.config.lead(line.protocols[0]), self.out
+        )
+
+    def _system(self, line: Line, protocol: str, cells: list[Cell]) -> System | None:
+        """What a line's cells give under a protocol; None before the first of them is there."""
+        done = [cell for cell in cells if run_is_done(cell.folder) and protocol in evaluated(cell.folder)]
+        if not done:
+            return None
+        runs = tuple(cell.folder for cell in done)
+        notes = [stopped_early(runs)]
+        if any(cell.older_code for cell in done):
+            notes.append("by older code of the model")
+        if line.sources:
+            notes.append(plugin_note(plugin_folders(line.sources, self.data[line.dataset], self.out)))
+        if len(done) < len(line.seeds):
+            notes.append(f"{len(done)} of {len(line.seeds)} seeds")
+        note = "; ".join(note for note in notes if note) or None
+        return System(line.dataset, line.label, runs, done[0].trials, note, line.domain)
+
+    def _with_plugins(self, line: Line, data: Prepared) -> Line:
+        """The line as its cells know it: told where its plug-ins are."""
+        if not line.sources:
+            return line
+        folders = [str(path.resolve()) for path in plugin_folders(line.sources, data, self.out).values()]
+        return replace(line, settings={**line.settings, "plugins": folders})
 
     def _rows_of(self, system: System, protocol: str) -> list[dict[str, Any]]:
         key = (protocol, system.version())
@@ -227,21 +257,6 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """JSON with a row a line: a third of the size, and a change of one row is a change of one line."""
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
-
-
-def _system(line: Line, protocol: str, cells: list[Cell]) -> System | None:
-    """What a line's cells give under a protocol; None before the first of them is there."""
-    done = [cell for cell in cells if run_is_done(cell.folder) and protocol in evaluated(cell.folder)]
-    if not done:
-        return None
-    runs = tuple(cell.folder for cell in done)
-    notes = [stopped_early(runs)]
-    if any(cell.older_code for cell in done):
-        notes.append("by older code of the model")
-    if len(done) < len(line.seeds):
-        notes.append(f"{len(done)} of {len(line.seeds)} seeds")
-    note = "; ".join(note for note in notes if note) or None
-    return System(line.dataset, line.label, runs, done[0].trials, note, line.domain)
 
 
 def check_failures(cells: list[dict[str, Any]], out: Path) -> None:

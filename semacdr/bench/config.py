@@ -120,6 +120,17 @@ Space = dict[str, Range | list[bool | int | float | str]]
 """setting -> the values that are tried."""
 
 
+class Plugins(Settings):
+    """LoID's plug-ins, pre-trained once for all seeds on other domains of the data set."""
+
+    domains: list[str] = Field(min_length=1)
+    """The sources; a domain is no source of its own."""
+    config: Path | None = None
+    """Settings of the pre-training, as ``semacdr loid pretrain --config`` takes them."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Over those of the file."""
+
+
 class ModelEntry(Settings):
     """A line of the leaderboard: a model and its settings."""
 
@@ -139,6 +150,8 @@ class ModelEntry(Settings):
     """False keeps the text embeddings from a model that would read them."""
     datasets: list[Name] | None = None
     """The data sets it runs on; all by default."""
+    plugins: Plugins | None = None
+    """For LoID as a rating model."""
     space: Space | None = None
     """What tuning tries. ``{}``: there is nothing to tune."""
 

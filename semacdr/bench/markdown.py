@@ -30,7 +30,7 @@ def tables(rows: Rows, tests: Rows, lead: Callable[[str], str]) -> str:
             found = [test for test in tests if test["dataset"] == dataset and test["protocol"] == protocol]
             metric = lead(protocol)
             parts += [f"## {dataset}, {protocol}", "", *_scores(shown, found, metric), ""]
-            parts += [*_tests(found, metric), *_subsets(shown, metric)]
+            parts += [*_tests(found, metric, _domains(shown)), *_subsets(shown, metric)]
         parts += [*_costs(dataset, mine), *_failures(mine)]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -38,8 +38,7 @@ def tables(rows: Rows, tests: Rows, lead: Callable[[str], str]) -> str:
 def _scores(rows: Rows, tests: Rows, metric: str) -> list[str]:
     """A line a model, best first; published ones below."""
     cells = {(row["source"], row["model"], row["domain"], row["metric"]): row for row in rows if row["subset"] == ALL}
-    domains = [name for name in _distinct(row["domain"] for row in rows) if name != ALL]
-    domains += [ALL] if any(row["domain"] == ALL for row in rows) else []
+    domains = _domains(rows)
     beside = [name for name in BESIDE if name != metric and any(row["metric"] == name for row in rows)]
     measured = _distinct(row["model"] for row in rows if row["source"] == "measured")
     last = domains[-1]
@@ -109,16 +108,16 @@ def _legend(tests: Rows, metric: str) -> str:
     )
 
 
-def _tests(tests: Rows, metric: str) -> list[str]:
+def _tests(tests: Rows, metric: str, domains: list[str]) -> list[str]:
     if not tests:
         return []
     lines = [
-        f"Against the best of each domain ({metric}):",
+        f"Against the best of each domain ({metric}), the nearest first:",
         "",
         "| domain | best | model | difference [95 %] | relative | p | p, Holm | effect size d |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for test in sorted(tests, key=lambda test: _place(tests, test)):
+    for test in sorted(tests, key=lambda test: (domains.index(test["domain"]), abs(test["difference"]))):
         relative = "" if test["relative"] is None else f"{test['relative']:+.1%}"
         lines.append(
             f"| {test['domain']} | {test['best']} | {test['model']} | {test['difference']:+.4f} "
@@ -129,9 +128,10 @@ def _tests(tests: Rows, metric: str) -> list[str]:
     return lines
 
 
-def _place(tests: Rows, test: dict[str, Any]) -> tuple[int, float]:
-    """Domain by domain, the nearest to the best first."""
-    return _distinct(row["domain"] for row in tests).index(test["domain"]), abs(test["difference"])
+def _domains(rows: Rows) -> list[str]:
+    """The domains of a table, all of them together last."""
+    names = _distinct(row["domain"] for row in rows)
+    return sorted(names, key=lambda name: name == ALL)
 
 
 def _p(value: float) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 
 from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
 from semacdr.bench.identity import code_version
+from semacdr.bench.plugins import plugin_settings, settings_of
 from semacdr.bench.prepare import Prepared
-from semacdr.config import Settings, build, read_yaml, split_keys
+from semacdr.config import build, read_yaml, split_keys
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError, nearest
 from semacdr.evaluation.metrics import metric_values
@@ -27,7 +28,6 @@ from semacdr.models.base import Recommender
 from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rating_model_class
 from semacdr.resources import find_config
 from semacdr.run import RUN
-from semacdr.training.settings import RatingTrainSettings, TrainSettings
 
 CELL = "cell.json"
 FAILURE = "failure.json"
@@ -52,6 +52,7 @@ class Line:
         reads: the subjects of the embedding tables that the model reads.
         space: what tuning tries; empty where nothing is tuned.
         domain: whose ratings it predicts; None for a ranking model, which has them all.
+        sources: settings of the plug-ins that it takes, by source domain.
     """
 
     dataset: str
@@ -63,6 +64,7 @@ class Line:
     reads: tuple[str, ...]
     space: Space = field(default_factory=dict)
     domain: str | None = None
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def place(self) -> Path:
@@ -212,6 +214,8 @@ def _line(
     unknown = [key for key in entry.space or () if key not in keys]
     if unknown:
         raise InputError(f"unknown setting {unknown[0]!r} in its space", fix=nearest(unknown[0], keys))
+    if entry.plugins and "plugins" not in keys:
+        raise InputError(f"{entry.name} takes no plug-ins")
     cap = entry.cap_cpu_s or config.cap_cpu_s
     seeds = entry.seeds or config.seeds
     line = Line(
@@ -224,15 +228,9 @@ def _line(
         reads=() if domain else _reads(model_class(entry.name), entry.text),
         space=entry.space or {},
         domain=domain,
+        sources=plugin_settings(entry.plugins, domain) if entry.plugins and domain else {},
     )
     return line, set(taken)
-
-
-def settings_of(model: str, rating: bool) -> tuple[type[Settings], type[Settings]]:
-    """The classes of a model's own settings and of its training's."""
-    if rating:
-        return rating_model_class(model).Config, RatingTrainSettings
-    return model_class(model).Config, TrainSettings
 
 
 def _reads(cls: type[Recommender], text: bool) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection
             if source.profiles:
                 arguments += ["--profiles", str(_existing(root.find(source.profiles)))]
             say(f"{entry.name}: embedding {subject}")
-            _command(["embed", *arguments])
+            command(["embed", *arguments])
             write_json(_marker(table), _table_key(entry, source, out, root))
     return _load(entry, out, root)
 
@@ -187,7 +187,7 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _command(words: Sequence[str]) -> None:
+def command(words: Sequence[str]) -> None:
     """A command of ours in a process of its own, so that its memory is gone afterwards."""
     code = subprocess.run([sys.executable, "-m", "semacdr", *words], stdout=subprocess.DEVNULL, check=False).returncode
     if code:

@@ -87,7 +87,7 @@ def test_a_table_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         made.append(words[:-1])
         write_vectors(tmp_path / "out" / "embeddings" / "planted", data)
 
-    monkeypatch.setattr(module, "_command", embed)
+    monkeypatch.setattr(module, "command", embed)
     first = prepare(entry, tmp_path / "out", here(tmp_path))
     assert prepare(entry, tmp_path / "out", here(tmp_path)) == first
     assert first.missing == ()

@@ -58,11 +58,9 @@ def fake_run(folder: Path, seed: int, greater: Sequence[int], model: str = "SASR
     )
     frame.to_parquet(folder / "ranks-full-test.parquet")
     hits = (frame["greater"] < 10).astype(float)
-    groups = {
-        ("all", "all"): hits,
-        ("all", "x"): hits[:4][frame["domain"] == "x"],
-        ("strict", "all"): hits[frame["strict"]],
-    }
+    parts = {("all", "all"): hits == hits, ("strict", "all"): frame["strict"]}
+    parts |= {("all", domain): frame["domain"] == domain for domain in "xy"}
+    groups = {key: hits[inside] for key, inside in parts.items()}
     row = {"split": "leave-one-out", "protocol": "full", "metric": "hr@10", "ci_low": 0.0, "ci_high": 1.0}
     sizes = {"n_users": 5, "n_targets": 6}
     rows = [{**row, **sizes, "subset": s, "domain": d, "mean": float(v.mean())} for (s, d), v in groups.items()]
