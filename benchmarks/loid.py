@@ -159,6 +159,7 @@ def collect(work: Path, plugins: dict[str, Path], seeds: list[int]) -> dict[str,
         if (path / "run.json").is_file()
     }
     return {
+        "runs": [len(costs), len(TARGETS) * len(variants(plugins)) * len(seeds)],
         "settings": {"loid": LOID, "epochs": EPOCHS, "plugin": PLUGIN},
         "rows": rows,
         "plugins": pre,
@@ -170,6 +171,9 @@ def collect(work: Path, plugins: dict[str, Path], seeds: list[int]) -> dict[str,
 def table(found: dict[str, Any]) -> str:
     """The results as markdown."""
     lines = ["# LoID on amazon2018_reviews_small", "", __doc__.strip().split("\n\n")[1], ""]
+    finished, planned = found["runs"]
+    if finished < planned:
+        lines += [f"Unfinished: {finished} of {planned} runs are here.", ""]
     for target in TARGETS:
         rows = [row for row in found["rows"] if row["target"] == target]
         if not rows:
