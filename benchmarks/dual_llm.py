@@ -10,8 +10,10 @@ ranked once, when a training has ended. Settings were chosen on validation targe
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +282,11 @@ def main() -> None:
     args = parser.parse_args()
     if not args.report:
         for cell in cells(args.target_domain, args.seeds):
-            run_cell(args, *cell)
+            process = get_context("spawn").Process(target=run_cell, args=(args, *cell))
+            process.start()  # of its own, so that its peak of memory is not an earlier cell's
+            process.join()
+            if process.exitcode:
+                sys.exit(1)
             report(args)
     report(args)
 
