@@ -26,6 +26,7 @@ MODELS = {
     "UniSRec": "semacdr.models.baselines.unisrec",
     "CoNet": "semacdr.models.baselines.conet",
     "SCoNet": "semacdr.models.baselines.sconet",
+    "CDAN": "semacdr.models.baselines.cdan",
     "DGRec": "semacdr.models.baselines.dgrec",
     "TextKNN": "semacdr.models.baselines.text_knn",
     "ItemKNN": "semacdr.models.baselines.item_knn",

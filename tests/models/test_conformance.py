@@ -86,6 +86,17 @@ class TestSCoNet(PointwiseConformance):
     extra: ClassVar[dict[str, Any]] = {"l1_weight": 0.001}
 
 
+class TestCDAN(PointwiseConformance):
+    model = "CDAN"
+    falls_within = 8
+
+
+class TestCDANConditional(PointwiseConformance):
+    model = "CDAN"
+    falls_within = 8
+    extra: ClassVar[dict[str, Any]] = {"adversary": "conditional"}
+
+
 class TestDGRec(PointwiseConformance):
     model = "DGRec"
     protocol = "full"

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from semacdr.data.batches import Batch, history_batch
 from semacdr.errors import InputError
+from semacdr.models import pairwise
 from semacdr.models.base import SideData
-from semacdr.models.baselines import conet
 from semacdr.models.baselines.conet import CoNet, CoNetConfig
 from semacdr.models.baselines.sconet import SCoNet, SCoNetConfig
 from tests.models.baselines.small import catalogue, sequences
@@ -40,7 +40,7 @@ def batch(*histories: list[int], user: list[int] | None = None) -> Batch:
 
 def by_hand(one: CoNet, history: list[int], item: int, user: np.ndarray | None = None) -> float:
     """The formulas of the module, one neuron at a time."""
-    table = one.id.weight.detach().numpy() * one.trained.numpy()[:, None]
+    table = one.id.weight.detach().numpy() * one.trained.float().numpy()[:, None]
     own, domains = DOMAINS[item - 1], one.num_domains
     known = [event for event in history if one.trained[event]]
 
@@ -74,7 +74,7 @@ def test_forward_pass_by_hand(domains: int, cross_layers: int, monkeypatch: pyte
     histories = [[1, 2, 1], [3], []] if domains == 1 else [[1, 4, 2, 5], [4], [1, 3], []]
     expected = torch.tensor([[by_hand(one, history, item) for item in items] for history in histories])
     for pairs in (2, 1 << 16):
-        monkeypatch.setattr(conet, "BLOCK_PAIRS", pairs)
+        monkeypatch.setattr(pairwise, "BLOCK_PAIRS", pairs)
         scores = one.score(one.encode(batch(*histories)), torch.tensor(items))
         torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
     lists = torch.tensor([items[::-1]] * len(histories))
@@ -131,12 +131,12 @@ def test_the_loss_is_the_cross_entropy_of_the_scores(num_negatives: int) -> None
 
 def test_users_of_the_table() -> None:
     one = model(user_table=True)
-    users = one.encode(batch([1], [4], user=[2, 0])).user
+    users = one.encode(batch([1], [4], user=[2, 0]))[0]
     assert torch.equal(users, one.user.vectors.weight[[2, 0]])
     for strangers in ([1], [-1], None):  # user 1 has no training sequence
         with pytest.raises(InputError, match="1 to be scored are not among them"):
             one.encode(batch([1], user=strangers))
-    assert torch.equal(model().encode(batch([1], user=[1])).user, model().encode(batch([1])).user)
+    assert torch.equal(model().encode(batch([1], user=[1]))[0], model().encode(batch([1]))[0])
 
 
 def test_the_lasso_is_the_sum_of_sizes() -> None:
