@@ -87,7 +87,21 @@ def test_same_catalogue(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SemaCDR", "SemacdrLLM4CDSR", "SemacdrLoID", "SemacdrSASRec", "SemacdrABXI", "SemacdrC2DSR"]
+    "name",
+    [
+        "SemaCDR",
+        "SemacdrLLM4CDSR",
+        "SemacdrLoID",
+        "SemacdrSASRec",
+        "SemacdrSASRecSingle",
+        "SemacdrUniSRec",
+        "SemacdrABXI",
+        "SemacdrC2DSR",
+        "SemacdrCoNet",
+        "SemacdrSCoNet",
+        "SemacdrDGRec",
+        "SemacdrCDAN",
+    ],
 )
 def test_same_weights_and_loss(name: str, world: World, tmp_path: Path) -> None:
     sides = both_sides(world, tmp_path, name, epochs=0, **(TEXT if name == "SemaCDR" else {}))
@@ -113,7 +127,20 @@ def test_same_weights_and_loss(name: str, world: World, tmp_path: Path) -> None:
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in sides.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["SemaCDR", "SemacdrLLM4CDSR", "SemacdrLoID", "SemacdrSASRec", "SemacdrMarkov"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SemaCDR",
+        "SemacdrLLM4CDSR",
+        "SemacdrLoID",
+        "SemacdrSASRec",
+        "SemacdrMarkov",
+        "SemacdrItemKNN",
+        "SemacdrTextKNN",
+        "SemacdrCoNet",
+        "SemacdrDGRec",
+    ],
+)
 def test_recboles_metrics_are_full_all(name: str, world: World, tmp_path: Path) -> None:
     sides = both_sides(world, tmp_path, name)
     plain = sides.plain()
