@@ -397,3 +397,9 @@ def test_bce_training_learns_too(tmp_path: Path) -> None:
             optimiser.step()
             losses.append(loss.item())
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.3
+
+
+def test_without_a_shared_user_there_is_nothing_to_align() -> None:
+    loss = tiny().loss(batch_of([1, 2, 3], [5, 6, 7, 6]))
+    assert set(loss.parts) == {"rec"}
+    loss.total.backward()
