@@ -69,7 +69,7 @@ class Line:
     @property
     def place(self) -> Path:
         """Of its folders, below those that hold one for each line."""
-        return Path(self.dataset) / slug(self.label) / (self.domain or "")
+        return Path(self.dataset) / slug(self.label) / (slug(self.domain) if self.domain else "")
 
     def flat(self, seed: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The settings as ``semacdr train --config`` takes them."""

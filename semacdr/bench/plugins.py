@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from semacdr.bench.config import Plugins
+from semacdr.bench.config import Plugins, slug
 from semacdr.bench.identity import code_version
 from semacdr.bench.prepare import Prepared, command
 from semacdr.config import Settings, build, read_yaml, split_keys
@@ -47,7 +47,7 @@ def plugin_folders(sources: Mapping[str, Mapping[str, Any]], data: Prepared, out
         domain: fingerprint({"dataset": data.fingerprint, "code": code, **_resolved(settings)})[:8]
         for domain, settings in sources.items()
     }
-    return {domain: out / FOLDER / data.name / f"{domain}-{mark}" for domain, mark in prints.items()}
+    return {domain: out / FOLDER / data.name / f"{slug(domain)}-{mark}" for domain, mark in prints.items()}
 
 
 def pretrain(sources: Mapping[str, Mapping[str, Any]], data: Prepared, out: Path) -> None:

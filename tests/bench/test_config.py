@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,13 @@ def test_the_code_of_a_model_counts_without_its_words(tmp_path: Path) -> None:
     assert first == second
     assert first != third
     assert len({code_version(module) for module in MODELS.values()}) == len(MODELS)
+
+
+def test_the_config_that_the_page_shows_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "mine.yaml").write_text("\n".join(blocks))
+    config = read_config(tmp_path / "mine.yaml")
+    assert len(make_lines(config)) == len(config.models) == 3
+    assert config.published[0].values["books"]["ndcg@10"] == (0.197, 0.002)
