@@ -82,12 +82,12 @@ evaluator, whose threads rank different negatives, is not reproduced. On food_ki
 than 999 items, sampled-999 is full. Other metrics, validation curves and settings stand in `llm4cdsr.json`; the command
 is in `benchmarks/llm4cdsr.py`.
 
-Sizes, dropout and epochs were fixed for cost, the same for all cells of a data set; the rate was taken from validation
-on food_kitchen_small (0.002 against 0.001 and 0.005 for LLM4CDSR, bce), and faithful was given no choice of its own. The
-best epoch on validation is kept. On food_kitchen_abxi the softmax pair was ranked once before, with 8 epochs (full:
-SASRec .0277, LLM4CDSR .0334); more epochs were given because the last had been the best on validation. Where that is
-so again, more would have helped again, SASRec perhaps more than LLM4CDSR. Peak memory is that of the process, whose
-allocator keeps what earlier steps and cells have freed: an upper bound."""
+Sizes, dropout and epochs were fixed for cost, the same for all cells of a data set. The rate, 0.002, was taken from
+validation on food_kitchen_small with LLM4CDSR, bce (trainings at 0.001 and 0.005 were behind when they were cut short);
+faithful was given no choice of its own. The best epoch on validation is kept. On food_kitchen_abxi the softmax pair was
+ranked once before, with 8 epochs (full: SASRec .0277, LLM4CDSR .0334); it was given more because the last epoch had
+been the best on validation. Where that is so again, more would have helped again, SASRec perhaps more than LLM4CDSR.
+Peak memory is that of the process, whose allocator keeps what earlier steps and cells have freed: an upper bound."""
 
 
 def run_folder(work: Path, dataset: str, cell: str, seed: int) -> Path:

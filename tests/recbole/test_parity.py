@@ -132,7 +132,6 @@ def test_same_weights_and_loss(name: str, world: World, tmp_path: Path) -> None:
     [
         "SemaCDR",
         "SemacdrLLM4CDSR",
-        "SemacdrLoID",
         "SemacdrSASRec",
         "SemacdrMarkov",
         "SemacdrItemKNN",
