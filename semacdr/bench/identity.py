@@ -1,8 +1,9 @@
 """Which code the weights of a model depend on, as far as a fingerprint of cells takes account of it.
 
-A model's own file counts by what it says, so that whoever edits a model gets new numbers without thinking of it; so do
-the files that it imports and whose names begin with its own. What models share (layers, losses, the trainer) counts by
-the version of the run format alone: a change there that does not change weights must not cost a bench its hours.
+A model's file counts by what it says, so that whoever edits a model gets new numbers without thinking of it; so do the
+files about models that it imports, and those that they import. What all models share (layers, losses, the trainer)
+counts by the version of the run format alone: a change there that does not change weights must not cost a bench its
+hours.
 """
 
 from __future__ import annotations
@@ -15,18 +16,30 @@ from pathlib import Path
 
 from semacdr.run import FORMAT_VERSION
 
+MODELS = "semacdr.models."
+SHARED = {MODELS + name for name in ("base", "layers", "losses", "rating", "registry", "settings", "softmax")}
+
 
 @cache
 def code_version(module: str) -> str:
     """The run format's version, and a hash of a model's code without comments, docstrings and layout."""
-    trees = {module: _tree(module)}
-    for imported in _imports(trees[module]):
-        if imported.startswith(f"{module}_"):
-            trees[imported] = _tree(imported)
+    trees = own_code(module)
     digest = hashlib.sha256()
     for name in sorted(trees):
         digest.update(ast.dump(without_docstrings(trees[name])).encode())
     return f"{FORMAT_VERSION}-{digest.hexdigest()[:16]}"
+
+
+def own_code(module: str) -> dict[str, ast.Module]:
+    """The modules that count as a model's, by name: its own and those about models that it imports; not what all share."""
+    trees: dict[str, ast.Module] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name not in trees:
+            trees[name] = _tree(name)
+            todo += [one for one in _imports(trees[name]) if one.startswith(MODELS) and one not in SHARED]
+    return trees
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:

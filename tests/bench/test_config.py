@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from semacdr.bench.config import ConvertOptions, read_config
-from semacdr.bench.identity import code_version, without_docstrings
+from semacdr.bench.identity import MODELS as ROOM
+from semacdr.bench.identity import code_version, own_code, without_docstrings
 from semacdr.bench.plan import make_lines
 from semacdr.cli import main
 from semacdr.data.filters import Filters
@@ -107,6 +108,15 @@ def test_the_code_of_a_model_counts_without_its_words(tmp_path: Path) -> None:
     assert first == second
     assert first != third
     assert len({code_version(module) for module in MODELS.values()}) == len(MODELS)
+
+
+def test_the_code_of_a_model_is_also_that_of_its_helpers() -> None:
+    def names(model: str) -> set[str]:
+        return {name.removeprefix(ROOM) for name in own_code(MODELS[model])}
+
+    assert names("SCoNet") > {"baselines.sconet", "baselines.conet"}
+    assert "adapter" in names("SemaCDR")
+    assert names("SASRec").isdisjoint({"adapter", "layers", "losses"})
 
 
 def test_the_config_that_the_page_shows_is_valid(tmp_path: Path) -> None:
