@@ -31,7 +31,7 @@ def code_version(module: str) -> str:
 
 
 def own_code(module: str) -> dict[str, ast.Module]:
-    """The modules that count as a model's, by name: its own and those about models that it imports; not what all share."""
+    """The modules that count as a model's, by name: its own, and what it imports about models that not all share."""
     trees: dict[str, ast.Module] = {}
     todo = [module]
     while todo:
