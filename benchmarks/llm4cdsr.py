@@ -87,8 +87,8 @@ validation on food_kitchen_small with LLM4CDSR, bce (trainings at 0.001 and 0.00
 faithful was given no choice of its own. The best epoch on validation is kept. On food_kitchen_abxi the softmax pair was
 ranked once before, with 8 epochs (full: SASRec .0277, LLM4CDSR .0334); it was given more because the last epoch had
 been the best on validation. Where that is so again, more would have helped again, SASRec perhaps more than LLM4CDSR.
-Peak memory is that of the process, whose allocator keeps what earlier steps and cells have freed: an upper bound. A paired test takes the seeds that both sides
-have."""
+Peak memory is that of the process, whose allocator keeps what earlier steps and cells have freed: an upper bound. A
+paired test takes the seeds that both sides have."""
 
 
 def run_folder(work: Path, dataset: str, cell: str, seed: int) -> Path:
