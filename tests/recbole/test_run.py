@@ -76,11 +76,16 @@ def test_recboles_own_run_on_ml_100k(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert said.count("all items form one domain") == 1
 
 
+TEXT_ALONE = {"TextKNN", "UniSRec"}  # they know nothing of an item but its text
+
+
 @pytest.mark.parametrize("name", sorted(WRAPPED))
 def test_every_model_of_the_registry(name: str, world: World, tmp_path: Path) -> None:
     from recbole.quick_start import run_recbole
 
     settings = world.settings(tmp_path)
+    if WRAPPED[name].plain in TEXT_ALONE:
+        settings["semacdr_embeddings"] = str(world.vectors)
     if not WRAPPED[name].plain.startswith("Popularity"):
         mode = {"valid": "full", "test": "uni10"}
         settings["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode}
