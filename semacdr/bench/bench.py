@@ -23,11 +23,13 @@ from semacdr.bench.markdown import tables
 from semacdr.bench.plan import Cell, Line, evaluated, make_cell, make_lines, run_is_done
 from semacdr.bench.plugins import plugin_folders, plugin_note, pretrain
 from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
+from semacdr.bench.record import Record
 from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
 from semacdr.bench.tuning import Study
 from semacdr.errors import InputError, SemacdrError, nearest
 from semacdr.files import write_json, write_text
+from semacdr.progress import say
 from semacdr.resources import find_config
 from semacdr.run import environment
 
@@ -61,13 +63,18 @@ class Bench:
         self._rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         self._tests: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
-    def prepare(self, lines: Collection[Line]) -> None:
-        """Converts what is not there yet, and embeds what these lines read."""
+    def prepare(self, lines: Collection[Line], record: Record | None = None) -> None:
+        """Converts what is not there yet, embeds what these lines read, takes what is recorded, pre-trains the rest."""
         for entry in self.config.datasets:
             subjects = {subject for line in lines if line.dataset == entry.name for subject in line.reads}
             self.data[entry.name] = prepare(entry, self.out, self.root, subjects)
+        if record is not None:
+            came = record.restore([cell for line in self.lines for cell in self.cells(line)])
+            if came:
+                say(f"{came} cells from the record")
         for line in lines:
-            pretrain(line.sources, self.data[line.dataset], self.out)
+            if any(cell.state() == "left" for cell in self.cells(line)):
+                pretrain(line.sources, self.data[line.dataset], self.out)
 
     def chosen_lines(self, only: str | None) -> list[Line]:
         """The lines of a comma-separated list of labels or model names; all of them for None.

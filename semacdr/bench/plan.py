@@ -267,7 +267,7 @@ def make_cell(
     identity = {
         "dataset": data.fingerprint,
         "model": line.model,
-        **line.resolved(seed, chosen),
+        **_without_places(line.resolved(seed, chosen)),
         "tables": line.tables(data),
         "code": code_version((RATING_MODELS if line.domain else MODELS)[line.model]),
     }
@@ -276,6 +276,14 @@ def make_cell(
     if keep_old_code and cell.state() != "done":
         return _by_older_code(cell) or cell
     return cell
+
+
+def _without_places(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Settings that are the same wherever a bench lies: of a plug-in's folder the name, which holds its fingerprint."""
+    config = resolved["config"]
+    if "plugins" not in config:
+        return resolved
+    return {**resolved, "config": {**config, "plugins": [Path(folder).name for folder in config["plugins"]]}}
 
 
 def _by_older_code(cell: Cell) -> Cell | None:

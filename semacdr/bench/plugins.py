@@ -64,6 +64,8 @@ def pretrain(sources: Mapping[str, Mapping[str, Any]], data: Prepared, out: Path
 
 def plugin_note(folders: Mapping[str, Path]) -> str:
     """What the plug-ins cost, which no row of their taker counts."""
+    if not all((folder / RUN).is_file() for folder in folders.values()):  # the takers came out of a record
+        return f"plug-ins of {', '.join(folders)}, whose training is not counted"
     seconds = sum(read_json(folder / RUN)["result"]["train_cpu_seconds"] for folder in folders.values())
     return f"plug-ins of {', '.join(folders)}: {seconds:.0f} CPU s more"
 

@@ -24,6 +24,7 @@ import yaml
 
 from semacdr.bench.bench import Bench
 from semacdr.bench.plan import CELL, FAILURE, LOG, SETTINGS, Cell, Line
+from semacdr.bench.record import Record
 from semacdr.bench.tuning import Study
 from semacdr.errors import InputError
 from semacdr.files import read_json, write_json, write_text
@@ -100,10 +101,18 @@ class Runner:
         jobs: processes at once.
         retry_failed: run failed cells once more.
         lines: those of the bench that are run.
+        record: where finished cells are kept, and taken from.
     """
 
-    def __init__(self, bench: Bench, lines: Sequence[Line], jobs: int = 1, retry_failed: bool = False) -> None:
-        self.bench, self.lines, self.jobs, self.retry_failed = bench, lines, jobs, retry_failed
+    def __init__(
+        self,
+        bench: Bench,
+        lines: Sequence[Line],
+        jobs: int = 1,
+        retry_failed: bool = False,
+        record: Record | None = None,
+    ) -> None:
+        self.bench, self.lines, self.jobs, self.retry_failed, self.record = bench, lines, jobs, retry_failed, record
         self.clock = Clock()
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
@@ -112,7 +121,7 @@ class Runner:
     def run(self) -> None:
         """Runs everything that is left."""
         with _only_one(self.bench.out) as lock:
-            self.bench.prepare(self.lines)
+            self.bench.prepare(self.lines, self.record)
             self._plan()
             self.bench.write_results()
             if self.waiting:
@@ -141,6 +150,7 @@ class Runner:
                     cells.append((at, self._cell(cell)))
                 else:
                     self.done += 1
+                    self._keep(cell)
         order = {entry.name: at for at, entry in enumerate(self.bench.config.datasets)}
         cells.sort(key=lambda pair: (order[pair[1].kind[1]], pair[0]))
         self.waiting.extend([*studies, *(job for _, job in cells)])
@@ -185,6 +195,7 @@ class Runner:
 
         def ended(error: str | None, seconds: float) -> Sequence[Job]:
             self.done += 1
+            self._keep(cell)
             if error is not None:
                 write_json(cell.folder / FAILURE, {"error": error, "seconds": round(seconds, 1)})
             return ()
@@ -192,6 +203,10 @@ class Runner:
         _write_job(cell.folder, cell.line, cell.settings, self.bench, "test", identity=cell.identity)
         (cell.folder / FAILURE).unlink(missing_ok=True)
         return Job(cell.name, ("cell", cell.line.dataset, cell.line.label), cell.folder, ended)
+
+    def _keep(self, cell: Cell) -> None:
+        if self.record is not None and cell.state() == "done" and not self.record.holds(cell):
+            self.record.keep(cell)
 
     def _trial(self, line: Line, study: Study) -> Job:
         number, settings = study.next()

@@ -4,6 +4,7 @@ One process a cell (a data set, a model, a seed), each cell a run folder; a benc
 command, and after a change of the config only what it changes is run. leaderboard.json, leaderboard.md and
 comparisons.json (paired tests, Holm-corrected) are written anew after every cell. A failed cell is a row with its
 error, and the rest goes on; --retry-failed tries it again. Paths in the config are relative to its data_root.
+--record keeps the small results of finished cells, without weights and ids, and takes from there what is done.
 
 For example:
   semacdr bench bench/quick.yaml --dry-run
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-old-code", action="store_true", help="results of a model whose code has changed since still count"
     )
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="keep finished cells here too, and take from here what is done"
+    )
     parser.add_argument("--json", action="store_true", help="cells and rows as JSON, alone on stdout")
 
 
@@ -37,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs ``semacdr bench``."""
     from semacdr.bench.bench import MARKDOWN, Bench, check_failures
     from semacdr.bench.config import read_config
+    from semacdr.bench.record import Record
     from semacdr.bench.runner import Runner
     from semacdr.commands.nested import print_json
     from semacdr.errors import InputError
@@ -47,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / "bench" / config.name
     bench = Bench(config, out, args.config, args.data_root, args.keep_old_code)
     lines = bench.chosen_lines(args.only)
+    record = Record(args.record, out) if args.record else None
     if args.dry_run:
         bench.look()
         if args.json:
@@ -54,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         else:
             print(bench.plan())
         return
-    Runner(bench, lines, args.jobs, args.retry_failed).run()
+    Runner(bench, lines, args.jobs, args.retry_failed, record).run()
     cells = bench.cell_list()
     if args.json:
         print_json({"out": str(out), "cells": cells, "rows": bench.results()[0]})

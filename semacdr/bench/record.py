@@ -1,0 +1,165 @@
+"""A record of a bench: the small results of its finished cells, so that another day or machine goes on from there.
+
+A cell is one zip file at the cell's place: its run folder without weights, and its ranks without the users' and items'
+ids. Which target a row is about follows from the data set, so a record holds nobody's events and can lie in a
+repository where the data may not. A cell that is taken out of a record counts as done; nothing can be recommended with
+it, and a protocol that it was not evaluated under has it trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Collection, Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from semacdr.bench.plan import CELL, LOG, RUNS, SETTINGS, Cell, run_is_done
+from semacdr.data.dataset import Dataset
+from semacdr.data.ratings import load_ratings
+from semacdr.data.splits import make_split
+from semacdr.embedding.table import ITEMS, USERS
+from semacdr.errors import InputError
+from semacdr.files import read_json, staged_folder, write_atomic, write_json
+from semacdr.run import RUN, WEIGHTS
+
+IDS = ["user_id", "item_id"]
+DIGEST = "targets.sha256"
+LEFT_OUT = (".safetensors", LOG, CELL, SETTINGS)  # weights, and what names places on this machine
+EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry: the same results give the same bytes
+PLACES = ("dataset", "embeddings", "user_embeddings")  # of run.json: folders of one machine
+
+
+class Record:
+    """A folder of recorded cells.
+
+    Args:
+        folder: where the record lies; made when the first cell is kept.
+        out: the bench folder.
+    """
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self.folder, self.out = folder, out
+        self._targets: dict[tuple[object, ...], pd.DataFrame] = {}
+
+    def holds(self, cell: Cell) -> bool:
+        """Whether the record has the cell with all protocols of its line."""
+        path = self._path(cell)
+        if not path.is_file():
+            return False
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        return all(any(f"-{protocol}-test." in name for name in names) for protocol in cell.line.protocols)
+
+    def keep(self, cell: Cell) -> None:
+        """Puts a finished cell into the record."""
+        path = self._path(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, partial(self._write, cell))
+
+    def restore(self, cells: Collection[Cell]) -> int:
+        """Takes the cells that are not done here out of the record.
+
+        What an earlier restoring has left without a protocol that is now wanted is removed, to be trained again.
+
+        Returns:
+            how many came.
+
+        Raises:
+            InputError: a recorded cell is about other targets than the data set has.
+        """
+        came = 0
+        for cell in cells:
+            if cell.state() == "done":
+                continue
+            if self.holds(cell):
+                self._read(cell)
+                came += 1
+            elif run_is_done(cell.folder) and not (cell.folder / WEIGHTS).is_file():
+                shutil.rmtree(cell.folder)
+        return came
+
+    def _path(self, cell: Cell) -> Path:
+        return (self.folder / cell.folder.relative_to(self.out / RUNS)).with_suffix(".zip")
+
+    def _write(self, cell: Cell, path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for file in _small_files(cell.folder):
+                content = file.read_bytes()
+                if file.suffix == ".parquet":
+                    frame = pd.read_parquet(file)
+                    entry = zipfile.ZipInfo(f"{file.stem}.{DIGEST}", EPOCH)
+                    archive.writestr(entry, _digest(frame))
+                    buffer = io.BytesIO()
+                    frame.drop(columns=IDS).to_parquet(buffer, index=False, compression="zstd")
+                    content = buffer.getvalue()
+                elif file.name == RUN:
+                    content = json.dumps({**read_json(file), **dict.fromkeys(PLACES)}, indent=2).encode()
+                entry = zipfile.ZipInfo(file.name, EPOCH)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, content)
+
+    def _read(self, cell: Cell) -> None:
+        shutil.rmtree(cell.folder, ignore_errors=True)  # an unfinished training, which is not needed any more
+        cell.folder.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(self._path(cell)) as archive, staged_folder(cell.folder) as staging:
+            for name in archive.namelist():
+                if name.endswith(DIGEST):
+                    continue
+                if name.endswith(".parquet"):
+                    frame = pd.read_parquet(io.BytesIO(archive.read(name)))
+                    whole = self._with_ids(cell, frame)
+                    if _digest(whole) != archive.read(f"{Path(name).stem}.{DIGEST}").decode():
+                        fix = "give the record of this data set, or none"
+                        raise InputError("recorded of other targets", where=str(self._path(cell)), fix=fix)
+                    whole.to_parquet(staging / name, index=False)
+                elif name == RUN:
+                    write_json(staging / RUN, {**json.loads(archive.read(name)), **_places(cell)})
+                else:
+                    (staging / Path(name).name).write_bytes(archive.read(name))
+
+    def _with_ids(self, cell: Cell, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame with the ids of its targets in front."""
+        targets = self._targets_of(cell)
+        if len(targets) != len(frame):
+            return frame.assign(**dict.fromkeys(IDS, ""))[[*IDS, *frame.columns]]
+        return pd.concat([targets, frame.reset_index(drop=True)], axis=1)
+
+    def _targets_of(self, cell: Cell) -> pd.DataFrame:
+        """Users and items of the test targets, in the order in which an evaluation has them."""
+        training = cell.identity["training"]
+        key = (cell.data.folder, cell.line.domain, training.get("split"), training.get("split_seed"))
+        if key not in self._targets:
+            dataset = Dataset.load(cell.data.folder)
+            if cell.line.domain:
+                data = load_ratings(dataset, cell.line.domain, training["split_seed"])
+                pairs = data.ratings.select(data.rows("test"))
+                users, items = data.user_ids[pairs.user], data.item_ids[pairs.item]
+            else:
+                examples = make_split(dataset, training["split"]).examples("test")
+                users, items = dataset.user_ids[examples.user], dataset.item_ids[examples.target]
+            self._targets[key] = pd.DataFrame({"user_id": users, "item_id": items})
+        return self._targets[key]
+
+
+def _places(cell: Cell) -> dict[str, str | None]:
+    """Where the data of a cell are on this machine, under their names in run.json."""
+    tables = {subject: str(cell.data.tables[subject].resolve()) for subject in cell.line.tables(cell.data)}
+    return dict(zip(PLACES, (str(cell.data.folder.resolve()), tables.get(ITEMS), tables.get(USERS))))
+
+
+def _small_files(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(LEFT_OUT):
+            yield file
+
+
+def _digest(frame: pd.DataFrame) -> str:
+    """Hash of whom and what the rows of ranks are about."""
+    lines = "\n".join(f"{user}\t{item}" for user, item in zip(frame["user_id"], frame["item_id"]))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""A record of a bench: what it holds, and a bench that goes on from it elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from semacdr.cli import main
+from semacdr.files import read_json
+from tests.bench.tiny import write_config
+from tests.planted_reviews import write_reviews
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bench of ranking and rating models that has run and kept a record."""
+    folder = tmp_path_factory.mktemp("recorded")
+    write_reviews(folder / "reviews", users=10)
+    config = write_config(
+        folder,
+        datasets=[
+            {"name": "planted", "folder": "data"},
+            {"name": "shop", "folder": "reviews", "protocols": ["rating"], "rating_domains": ["tea"]},
+        ],
+        models=[{"name": "Markov"}, {"name": "Popularity"}, {"name": "Biases"}],
+        seeds=[0],
+    )
+    assert main(["bench", str(config), "--out", str(folder / "out"), "--record", str(folder / "record")]) == 0
+    return folder
+
+
+def elsewhere(recorded: Path, tmp_path: Path) -> tuple[list[str], Path]:
+    """Words of the same bench in another place, and its folder."""
+    for name in ("data", "reviews", "record"):
+        shutil.copytree(recorded / name, tmp_path / name)
+    shutil.copy(recorded / "tiny.yaml", tmp_path / "tiny.yaml")
+    words = ["bench", str(tmp_path / "tiny.yaml"), "--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
+    return [*words, "--record", str(tmp_path / "record")], tmp_path / "out"
+
+
+def test_another_place_goes_on_from_it_and_runs_nothing(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = elsewhere(recorded, tmp_path)
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "3 cells from the record" in said
+    assert "done, after" not in said
+    for name in ("leaderboard.json", "comparisons.json"):
+        assert (out / name).read_bytes() == (recorded / "out" / name).read_bytes()
+    ranks = "runs/planted/Markov"
+    (here,), (there,) = ((root / ranks).glob("*/ranks-full-test.parquet") for root in (out, recorded / "out"))
+    pd.testing.assert_frame_equal(pd.read_parquet(here), pd.read_parquet(there))
+    (run,) = (out / ranks).glob("*/run.json")
+    assert read_json(run)["dataset"] == str(tmp_path / "data")
+
+
+def test_it_holds_no_weights_no_ids_and_no_places(recorded: Path) -> None:
+    cells = sorted((recorded / "record").rglob("*.zip"))
+    assert len(cells) == 3
+    ids = pd.read_parquet(recorded / "data" / "interactions.parquet")["user_id"].unique()
+    for cell in cells:
+        with zipfile.ZipFile(cell) as archive:
+            assert not [name for name in archive.namelist() if name.endswith(("safetensors", ".log"))]
+            for name in archive.namelist():
+                content = archive.read(name)
+                assert str(recorded).encode() not in content
+                if name.endswith(".parquet"):
+                    (tmp := cell.with_suffix(".tmp")).write_bytes(content)
+                    frame = pd.read_parquet(tmp)
+                    tmp.unlink()
+                    assert {"user_id", "item_id"}.isdisjoint(frame.columns)
+                    assert frame.select_dtypes("object").isin(ids).sum().sum() == 0
+
+
+def test_the_same_results_give_the_same_bytes(recorded: Path, tmp_path: Path) -> None:
+    words, _ = elsewhere(recorded, tmp_path)
+    assert main(words) == 0
+    (old,) = (recorded / "record" / "planted" / "Markov").glob("*.zip")
+    (new,) = (tmp_path / "record" / "planted" / "Markov").glob("*.zip")
+    new.unlink()
+    assert main(words) == 0  # done here, so it is recorded again
+    assert new.read_bytes() == old.read_bytes()
+
+
+def test_a_protocol_that_is_not_recorded_has_the_cell_trained_again(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = elsewhere(recorded, tmp_path)
+    assert main(words) == 0
+    config = write_config(tmp_path, models=[{"name": "Markov"}], seeds=[0], protocols=["full", "full-all"])
+    capsys.readouterr()
+    assert main([*words, "--only", "Markov"]) == 0
+    assert "Markov, seed 0: done, after" in capsys.readouterr().err
+    assert {row["protocol"] for row in read_json(out / "leaderboard.json")} == {"full", "full-all"}
+    assert config == tmp_path / "tiny.yaml"
+
+
+def test_a_record_of_other_targets_is_refused(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, _ = elsewhere(recorded, tmp_path)
+    (cell,) = (tmp_path / "record" / "planted" / "Markov").glob("*.zip")
+    with zipfile.ZipFile(cell) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(cell, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, b"0" * 64 if name.endswith("sha256") else content)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "recorded of other targets" in said
+    assert cell.name in said
