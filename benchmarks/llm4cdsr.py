@@ -129,7 +129,7 @@ def train_and_rank(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace, dataset: str, settings: dict[str, Any]) -> None:
-    """Puts the data set's part into the results and writes them all."""
+    """Puts the data set's part into the results and writes them all; what is not in the work folder stays as it was."""
     path = args.results / "llm4cdsr.json"
     everything = read_json(path) if path.is_file() else {}
     done = {
@@ -137,11 +137,15 @@ def report(args: argparse.Namespace, dataset: str, settings: dict[str, Any]) -> 
         for name in CELLS
     }
     shared = {key: settings[key] for key in (*SIZE, "epochs", "patience", "eval_every", "dropout", "batch_size")}
+    before = everything.get(dataset, {"cells": {}, "pairs": []})
+    cells = {**before["cells"], **{name: cell_rows(folders) for name, folders in done.items() if folders}}
+    tests = {(a, b): pair_rows(a, b, done) for a, b in PAIRS}
+    old = {pair: [row for row in before["pairs"] if (row["a"], row["b"]) == pair] for pair in PAIRS}
     everything[dataset] = {
         "settings": shared,
         "num_negatives": args.num_negatives,
-        "cells": {name: cell_rows(folders) for name, folders in done.items() if folders},
-        "pairs": [row for a, b in PAIRS for row in pair_rows(a, b, done)],
+        "cells": {name: cells[name] for name in CELLS if name in cells},
+        "pairs": [row for pair in PAIRS for row in tests[pair] or old[pair]],
     }
     write_json(path, everything)
     write_text(args.results / "llm4cdsr.md", markdown(everything))
