@@ -44,18 +44,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SASRec": {"embedding_dim": 64, "ffn_dim": 128, "learning_rate": 0.003, "epochs": 40},
     "Popularity": {},
 }
+TEXTS_ALONE = "DualLLM, texts alone"
+SETTINGS[TEXTS_ALONE] = {**SETTINGS["DualLLM"], "item_channel": False}
 MODELS = ("Popularity", "SASRec", "DualLLM")  # cheap ones first: a report of half the cells has its comparison
+RANKING = (*MODELS, TEXTS_ALONE)
 
 
 def cells(target_domain: str, seeds: list[int]) -> list[tuple[str, str, int]]:
     """(split, model, seed) of every run, the most wanted first."""
     splits = ["leave-one-out", *(f"transfer-{share}:{target_domain}" for share in reversed(SHARES))]
     wanted = [(split, model, seed) for seed in seeds for split in splits for model in MODELS]
+    wanted += [("leave-one-out", TEXTS_ALONE, seed) for seed in seeds]
     return [cell for cell in wanted if cell[1] != "Popularity" or cell[2] == seeds[0]]
 
 
 def folder(work: Path, split: str, model: str, seed: int) -> Path:
-    return work / f"{split.replace(':', '-')}-{model}-{seed}"
+    return work / f"{split.replace(':', '-')}-{model.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
 def protocols(split: str) -> tuple[str, ...]:
@@ -63,7 +67,7 @@ def protocols(split: str) -> tuple[str, ...]:
 
 
 def measures_alignment(split: str, model: str) -> bool:
-    return model == "DualLLM" and split == "leave-one-out"
+    return model.startswith("DualLLM") and split == "leave-one-out"
 
 
 def finished(work: Path, split: str, model: str, seed: int) -> bool:
@@ -78,9 +82,9 @@ def run_cell(args: argparse.Namespace, split: str, model: str, seed: int) -> Non
         return
     say(f"== {split}, {model}, seed {seed}")
     settings = {**SETTINGS[model], "seed": seed, "split": split, "device": "cpu"}
-    table = args.embeddings if model == "DualLLM" else None
+    table = args.embeddings if model.startswith("DualLLM") else None
     loaded = None if table is None else api.EmbeddingTable.load(table)
-    api.train(model, api.load(args.dataset), out, loaded, **settings)
+    api.train(model.partition(",")[0], api.load(args.dataset), out, loaded, **settings)
     for protocol in protocols(split):
         if not (out / ranks_name(protocol, "test")).is_file():
             api.evaluate(out, protocol)
@@ -138,7 +142,9 @@ def report(args: argparse.Namespace) -> None:
             f"{split}, {model}, seed {seed}" for split, model, seed in wanted if (split, model, seed) not in done
         ],
         "compared": [
-            _compare(args, split, rival, done) for split in dict.fromkeys(c[0] for c in done) for rival in MODELS[:2]
+            _compare(args, split, rival, done)
+            for split in dict.fromkeys(cell[0] for cell in done)
+            for rival in (*MODELS[:2], TEXTS_ALONE)
         ],
     }
     whole["compared"] = [row for row in whole["compared"] if row]
@@ -193,7 +199,7 @@ def markdown(whole: dict[str, Any]) -> str:
     ]
     for protocol in PROTOCOLS:
         for domain in _domains(by):
-            for model in MODELS:
+            for model in RANKING:
                 found = by.get(("leave-one-out", model), [])
                 if found:
                     values = " | ".join(_mean(found, protocol, domain, metric) for metric in METRICS)
@@ -207,14 +213,14 @@ def markdown(whole: dict[str, Any]) -> str:
         "From the training events of the users with both domains, without P. CKA: 1 is agreement. t-SNE distance: own "
         "pairs over random pairs, 1 is chance. The permuted value is what chance gives.",
         "",
-        "| seed | when | users | CKA | permuted | t-SNE distance | permuted |",
-        "|---|---|---|---|---|---|---|",
+        "| model | seed | when | users | CKA | permuted | t-SNE distance | permuted |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for cell in whole["cells"]:
         for when, row in (cell["alignment"] or {}).items():
             lines.append(
-                f"| {cell['seed']} | {when} training | {row['users']} | {row['cka']:.3f} | {row['cka_permuted']:.3f} "
-                f"| {row['tsne_distance']:.2f} | {row['tsne_distance_permuted']:.2f} |"
+                f"| {cell['model']} | {cell['seed']} | {when} training | {row['users']} | {row['cka']:.3f} "
+                f"| {row['cka_permuted']:.3f} | {row['tsne_distance']:.2f} | {row['tsne_distance_permuted']:.2f} |"
             )
     target = whole["target_domain"]
     lines += [
@@ -255,7 +261,7 @@ def markdown(whole: dict[str, Any]) -> str:
     if whole["missing"]:
         lines += ["", "Not run yet: " + "; ".join(whole["missing"]) + "."]
     for model, settings in whole["settings"].items():
-        if settings:
+        if settings and model != TEXTS_ALONE:
             lines += ["", f"Settings of {model}: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + "."]
     return "\n".join(lines) + "\n"
 

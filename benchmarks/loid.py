@@ -2,7 +2,8 @@
 
 Each target and seed: the mean, biases, LoID without a plug-in, with one, with two, and the faithful form, in which the
 pair's own review may be read. The seed is that of the split, too. Finished runs are skipped, a killed one goes on; the
-results are written after each. Test ratings are read once, when a training has ended.
+results are written after each. What a run came to is kept in results/loid_runs, so that another day or machine goes on
+from there without its run folders. Test ratings are read once, when a training has ended.
 
     semacdr data convert --format table --input RAW --output data/reviews
     python benchmarks/loid.py --dataset data/reviews --work runs/loid
@@ -14,6 +15,8 @@ config (``--config loid/paper/LoID.yaml``), for whoever owns its data.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ SOURCES = ("all_beauty", "gift_cards")
 COMMON: dict[str, Any] = {"precision": "bf16", "device": "cpu", "warmup_steps": 10, "final_rate": 0.1, "patience": 3}
 PLUGIN = {**COMMON, "rank": 8, "max_tokens": 48, "batch_size": 32, "learning_rate": 1e-3, "epochs": 5}
 LOID = {**COMMON, "rank": 8, "max_tokens": 32, "k": 3, "batch_size": 16, "learning_rate": 3e-4}
-EPOCHS = {"fashion": 8, "magazines": 4}
+EPOCHS = {"fashion": 8, "magazines": 2}  # about equally many steps
 PLAIN, FAITHFUL = "LoID", "LoID, faithful"
 SWEEPS: dict[str, tuple[float, ...]] = {
     "rank": (16, 24, 32, 40, 48),
@@ -74,38 +77,64 @@ def run_cell(dataset: Path, out: Path, model: str, settings: dict[str, Any], lea
 
 
 def folder_of(work: Path, target: str, variant: str, seed: int) -> Path:
-    plain = "".join(letter if letter.isalnum() else "-" for letter in variant.lower()).strip("-")
-    return work / target / f"{plain}-{seed}"
+    return work / target / f"{plain(variant)}-{seed}"
 
 
-def squared_errors(run: Path, protocol: str) -> pd.DataFrame:
-    """The pairs of a run with their squared error."""
-    frame = pd.read_parquet(run / table_name(PROTOCOLS[protocol], "test"))
-    return frame.assign(squared=errors(frame)[:, 0], absolute=errors(frame)[:, 1])
+def plain(variant: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in variant.lower()).strip("-")
 
 
-def summary(runs: list[Path], protocol: str, against: list[Path] | None) -> dict[str, Any]:
+def keep(run: Path, target: str, variant: str, seed: int) -> Path:
+    """Puts what a finished run came to into a small file: errors of its test pairs, learning curve, cost."""
+    path = kept_file(target, variant, seed)
+    if path.is_file() or not (run / "evaluation.json").is_file():
+        return path
+    protocols = {}
+    for protocol in read_json(run / "evaluation.json")["protocols"]:
+        frame = pd.read_parquet(run / table_name(PROTOCOLS[protocol], "test"))
+        found = errors(frame)
+        protocols[protocol] = {"squared": found[:, 0].tolist(), "absolute": found[:, 1].tolist()}
+    names = "\n".join(frame["user_id"] + "\t" + frame["item_id"])
+    kept = {
+        "pairs": hashlib.sha256(names.encode()).hexdigest(),  # nobody's ids are kept
+        "users": [hashlib.sha256(user.encode()).hexdigest()[:12] for user in frame["user_id"]],
+        "protocols": protocols,
+        "curve": curve(run),
+        "cost": cost(run),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(kept, indent=None) + "\n")
+    return path
+
+
+def kept_file(target: str, variant: str, seed: int) -> Path:
+    return RESULTS / "loid_runs" / target / f"{plain(variant)}-{seed}.json"
+
+
+def summary(runs: list[dict[str, Any]], protocol: str, against: list[dict[str, Any]] | None) -> dict[str, Any]:
     """Means over the seeds, with the interval of a bootstrap over users, who may stand in several seeds' test parts."""
-    frames = [squared_errors(run, protocol) for run in runs]
-    both = pd.concat(frames, ignore_index=True)
-    values = [both["squared"].to_numpy()]
+
+    def joined(kept: list[dict[str, Any]], name: str, value: str) -> np.ndarray:
+        return np.concatenate([run["protocols"][name][value] for run in kept])
+
+    squared, absolute = (joined(runs, protocol, value) for value in ("squared", "absolute"))
+    values = [squared]
     if against:
-        plain = pd.concat([squared_errors(run, RATING) for run in against], ignore_index=True)
-        assert (plain[["user_id", "item_id"]] == both[["user_id", "item_id"]]).all().all()
-        values.append(both["squared"].to_numpy() - plain["squared"].to_numpy())
-    user = pd.factorize(both["user_id"])[0].astype(np.int32)
-    inside = np.ones((len(both), 1), np.bool_)
+        assert [run["pairs"] for run in against] == [run["pairs"] for run in runs]
+        values.append(squared - joined(against, RATING, "squared"))
+    user = pd.factorize(np.concatenate([run["users"] for run in runs]))[0].astype(np.int32)
+    inside = np.ones((len(user), 1), np.bool_)
     low, high = percentile_interval(bootstrap_means(user, np.stack(values, 1), inside))
-    by_seed = [float(frame["squared"].mean()) for frame in frames]
+    by_seed = [float(np.mean(run["protocols"][protocol]["squared"])) for run in runs]
     row: dict[str, Any] = {
         "mse": float(np.mean(by_seed)),
         "std": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
         "ci_low": float(low[0, 0]),
         "ci_high": float(high[0, 0]),
-        "mae": float(both["absolute"].mean()),
-        "rmse": float(both["squared"].mean() ** 0.5),
+        "mae": float(absolute.mean()),
+        "rmse": float(squared.mean() ** 0.5),
         "by_seed": by_seed,
-        "pairs": len(both),
+        "pairs": len(user),
         "users": int(user.max()) + 1,
     }
     if against:
@@ -138,22 +167,26 @@ def collect(work: Path, plugins: dict[str, Path], seeds: list[int]) -> dict[str,
     """All that is finished."""
     rows, curves, costs = [], {}, {}
     for target in TARGETS:
-        done: dict[str, list[Path]] = {}
+        done: dict[str, list[dict[str, Any]]] = {}
+        plain_seeds: dict[str, list[int]] = {}
         for variant in variants(plugins):
-            runs = [folder_of(work, target, variant, seed) for seed in seeds]
-            done[variant] = [run for run in runs if (run / "evaluation.json").is_file()]
-            for run in done[variant]:
-                curves[f"{target}/{run.name}"] = curve(run)
-                costs[f"{target}/{run.name}"] = cost(run)
+            found = {seed: keep(folder_of(work, target, variant, seed), target, variant, seed) for seed in seeds}
+            there = {seed: read_json(path) for seed, path in found.items() if path.is_file()}
+            done[variant], plain_seeds[variant] = list(there.values()), list(there)
+            for seed, kept in there.items():
+                name = f"{target}/{plain(variant)}-{seed}"
+                curves[name], costs[name] = kept["curve"], kept["cost"]
         for variant, runs in done.items():
-            plain = done[PLAIN] if len(done[PLAIN]) == len(runs) and variant != PLAIN else None
+            same = plain_seeds[PLAIN] == plain_seeds[variant] and variant != PLAIN
+            against = done[PLAIN] if same else None
             if not runs:
                 continue
             head = {"target": target, "variant": variant, "seeds": len(runs)}
-            rows.append({**head, "protocol": RATING, **summary(runs, RATING, plain)})
+            rows.append({**head, "protocol": RATING, **summary(runs, RATING, against)})
             if variant == FAITHFUL:
-                rows.append({**head, "protocol": OWN_REVIEW, **summary(runs, OWN_REVIEW, plain)})
-    pre = {
+                rows.append({**head, "protocol": OWN_REVIEW, **summary(runs, OWN_REVIEW, against)})
+    before = read_json(RESULTS / "loid.json")["plugins"] if (RESULTS / "loid.json").is_file() else {}
+    here = {
         source: {"curve": curve(path), **cost(path)}
         for source, path in plugins.items()
         if (path / "run.json").is_file()
@@ -162,7 +195,7 @@ def collect(work: Path, plugins: dict[str, Path], seeds: list[int]) -> dict[str,
         "runs": [len(costs), len(TARGETS) * len(variants(plugins)) * len(seeds)],
         "settings": {"loid": LOID, "epochs": EPOCHS, "plugin": PLUGIN},
         "rows": rows,
-        "plugins": pre,
+        "plugins": {**before, **here},
         "costs": costs,
         "curves": {name: points for name, points in curves.items() if points},
     }
@@ -205,11 +238,13 @@ def write(work: Path, plugins: dict[str, Path], seeds: list[int]) -> None:
 
 def experiments(dataset: Path, work: Path, seeds: list[int]) -> None:
     plugins = {source: work / "plugins" / source for source in SOURCES}
-    for source, path in plugins.items():
-        pretrain_plugin(dataset, source, path, PLUGIN)
     for seed in seeds:
         for target in TARGETS:
             for variant, (model, settings) in variants(plugins).items():
+                if kept_file(target, variant, seed).is_file():
+                    continue
+                for source, path in plugins.items() if "plugins" in settings else ():
+                    pretrain_plugin(dataset, source, path, PLUGIN)
                 place = {"domain": target, "seed": seed, "split_seed": seed}
                 if model == "LoID":
                     place["epochs"] = EPOCHS[target]

@@ -7,14 +7,17 @@ lie in one space, for targets with few data. No equation, data or code is public
 
     text     q_D = mean state of domain D's model over the user's events in D, a line an item, newest last
     shared   u_D = LN(W_s q_D + b_s), the same layer in every domain
-    score    s_D(i) = <W_n (u_D + P_user) + b_n + W_D q_D, e_i>
+    items    c = state of a causal encoder after the user's events as item tokens, all domains in one order
+    score    s_D(i) = <W_n (u_D + P_user) + b_n + W_D q_D + c, e_i>
     loss     sum_D (L_next + mlm_weight L_mlm + reconstruction_weight L_rec) + contrast_weight L_con
+             + item_weight L_items
 
-A model of this kind reads both ways, so for each user, domain and step one (prefix, next item) pair is drawn, and the
-prefix alone is encoded: nothing later is in any text. A user without text in D takes u of the domain of its newest
-event; then W_D q_D is left out, and what is shared has to carry the score. P is a free vector of each training user; it
-is added where scores are made and never in the contrast, which a user's own row would solve at once. Users outside
-training have P = 0.
+A language model of this kind reads both ways, so for each user, domain and step one (prefix, next item) pair is drawn,
+and the prefix alone is encoded: nothing later is in any text. Item tokens are read causally, and L_items asks
+``<c, e_i>`` for the next item at every position; without them (``item_channel``) a user is its texts alone. A user
+without text in D takes u of the domain of its newest event; then W_D q_D is left out, and what is shared has to carry
+the score. P is a free vector of each training user; it is added where scores are made and never in the contrast, which
+a user's own row would solve at once. Users outside training have P = 0.
 
 L_con runs over all user vectors of a batch: a user's own text in another domain is a positive, and so is another user's
 in the same domain whose training items there are alike (Jaccard). The losses beside L_next and L_mlm join after
@@ -40,6 +43,7 @@ from semacdr.models.adapter import ItemEncoder
 from semacdr.models.base import Loss, SideData, TextTables, VectorRecommender
 from semacdr.models.dual_llm_losses import jaccard, multi_positive_nce, preservation_loss, pseudo_label_loss
 from semacdr.models.dual_llm_text import DomainLanguageModel, UserTexts, with_lora
+from semacdr.models.item_channel import ItemChannel
 from semacdr.models.layers import init_weights
 from semacdr.models.softmax import CandidateSoftmax
 from semacdr.models.text_encoder import Backbone, load_trained
@@ -67,6 +71,16 @@ class DualLLMConfig(Settings):
     """Tokens of a text; of a longer one the newest lines are read."""
     item_tokens: int = Field(24, gt=0)
     """Tokens of an item's line."""
+    item_channel: bool = True
+    """Item tokens beside the texts; without them the last events are known by their texts alone."""
+    item_weight: float = Field(1.0, ge=0)
+    """Of L_items."""
+    num_layers: int = Field(2, gt=0)
+    """Causal blocks over the item tokens."""
+    num_heads: int = Field(2, gt=0)
+    """Heads of each; a divisor of embedding_dim."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Inside them."""
     num_negatives: int | None = Field(None, ge=0)
     """0: full softmax over the domain; null: that up to 20,000 items in a domain, beyond it 127 negatives."""
     user_table: bool = True
@@ -98,7 +112,9 @@ class DualLLMConfig(Settings):
     """With --embeddings: inner width of the map from an item's text vectors to its item vector."""
 
     @model_validator(mode="after")
-    def _a_line_fits(self) -> Self:
+    def _parts_fit(self) -> Self:
+        if self.item_channel and self.embedding_dim % self.num_heads:
+            raise ValueError(f"embedding_dim {self.embedding_dim} is no multiple of num_heads {self.num_heads}")
         if self.item_tokens + 2 > self.max_tokens:
             raise ValueError(f"a line of {self.item_tokens} item_tokens does not fit into {self.max_tokens} max_tokens")
         return self
@@ -167,6 +183,8 @@ class DualLLM(VectorRecommender):
             nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, d)) for _ in catalogue.domains
         )
         self.items = ItemEncoder(catalogue, text or {}, D, c.adapter_dim, 0.1)
+        channel = ItemChannel(D, c.num_layers, c.num_heads, c.dropout, c.max_seq_len) if c.item_channel else None
+        self.channel = channel
         many = int(self.item_domain[1:].bincount().max()) > FULL_SOFTMAX_ITEMS
         negatives = (FEW_NEGATIVES if many else 0) if c.num_negatives is None else c.num_negatives
         if negatives and c.pseudo_label_weight:
@@ -238,12 +256,18 @@ class DualLLM(VectorRecommender):
         reading = self.read(batch.items[q.row], q.cut, q.domain)
         user = None if batch.user is None else batch.user[q.row]
         states = self.states(reading, q.domain, user)
-        drawn = self.softmax.draw(q.target)
-        needed = torch.unique(torch.cat([q.target, *(ids for _, ids, _ in drawn)]))
+        row, column, target = batch.events()
+        asked = torch.cat([q.target, target]) if self.channel else q.target
+        drawn = self.softmax.draw(asked)
+        needed = torch.unique(torch.cat([asked, batch.items.flatten(), *(ids for _, ids, _ in drawn)]))
         place = torch.zeros(self.num_items + 1, dtype=torch.long, device=needed.device)
         place[needed] = torch.arange(len(needed), device=needed.device)
         vectors = self.items(needed)
         parts = {"next": states.new_zeros(())}
+        if self.channel:
+            after = self.channel(vectors[place[batch.items]], batch.length)
+            states = states + after[q.row, q.cut]
+            parts["items"] = self.softmax(after[row, column + 1], target, drawn, vectors, place)
         for index in range(self.num_domains):
             at = (q.domain == index).nonzero().squeeze(1)
             if len(at):
@@ -252,7 +276,7 @@ class DualLLM(VectorRecommender):
         c = self.settings
         if c.mlm_weight:
             parts["mlm"] = self._mlm_loss(reading)
-        weights = {"next": 1.0, "mlm": c.mlm_weight, "reconstruction": c.reconstruction_weight}
+        weights = {"next": 1.0, "items": c.item_weight, "mlm": c.mlm_weight, "reconstruction": c.reconstruction_weight}
         weights |= {"contrast": c.contrast_weight, "pseudo": c.pseudo_label_weight}
         if int(self.steps) >= c.cotrain_after:
             if c.reconstruction_weight:
@@ -344,7 +368,11 @@ class DualLLM(VectorRecommender):
         """(B, D) from the whole history."""
         assert batch.target_domain is not None
         reading = self.read(batch.items, batch.length, batch.target_domain)
-        return self.states(reading, batch.target_domain, batch.user)
+        states = self.states(reading, batch.target_domain, batch.user)
+        if self.channel is None:
+            return states
+        after = self.channel(self.items(batch.items.flatten()).view(*batch.items.shape, -1), batch.length)
+        return states + after[torch.arange(len(after), device=after.device), batch.length]
 
     @torch.no_grad()
     def domain_vectors(self, batch: Batch, domain: int) -> tuple[Tensor, Tensor]:

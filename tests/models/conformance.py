@@ -33,6 +33,7 @@ AUXILIARY_WEIGHTS = (
     "item_loss_weight",
     "sequence_loss_weight",
     "user_loss_weight",
+    "item_weight",
     "mlm_weight",
     "reconstruction_weight",
     "contrast_weight",

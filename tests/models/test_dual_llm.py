@@ -135,7 +135,7 @@ def test_who_is_read(dataset: Dataset, bert: Path) -> None:
 
 
 def test_a_user_without_own_text_is_scored_from_the_shared_vector_alone(dataset: Dataset, bert: Path) -> None:
-    model = make(dataset, bert)
+    model = make(dataset, bert, item_channel=False)
     pans = np.flatnonzero(dataset.item_domain == 1).astype(np.int32)
     batch = history_batch([pans[:3], pans[4:7]], [0, 0], 12)
     found = model.encode(batch)
@@ -174,7 +174,7 @@ def test_padding_changes_nothing(dataset: Dataset, bert: Path) -> None:
 
 def test_the_next_item_loss_is_a_softmax_over_the_domain(dataset: Dataset, bert: Path) -> None:
     alone = {"mlm_weight": 0, "reconstruction_weight": 0, "contrast_weight": 0}
-    model, batch = make(dataset, bert, **alone), training_batch(dataset)
+    model, batch = make(dataset, bert, **alone, item_channel=False), training_batch(dataset)
     model.table.weight.data[1:].normal_()
     torch.manual_seed(5)
     loss = model.loss(batch)
@@ -192,6 +192,66 @@ def test_the_next_item_loss_is_a_softmax_over_the_domain(dataset: Dataset, bert:
     total = sum(torch.stack(values).mean() for values in expected.values())
     torch.testing.assert_close(loss.total, total, rtol=1e-4, atol=1e-4)
     assert set(loss.parts) == {"next"}
+
+
+def test_item_tokens_have_a_target_at_every_position_and_add_to_the_texts(dataset: Dataset, bert: Path) -> None:
+    alone = {"mlm_weight": 0, "reconstruction_weight": 0, "contrast_weight": 0}
+    model, batch = make(dataset, bert, **alone), training_batch(dataset)
+    assert model.channel is not None
+    assert batch.targets is not None
+    assert batch.first_target is not None
+    torch.manual_seed(5)
+    loss = model.loss(batch)
+    vectors = model.item_vectors()
+    after = model.channel(vectors[batch.items], batch.length)
+    whole = torch.cat([batch.first_target[:, None], batch.targets], dim=1)
+    trained = torch.from_numpy(model.catalogue.train_count > 0)
+
+    def surprise(state: torch.Tensor, target: int) -> torch.Tensor:
+        rivals = trained & (model.item_domain == model.item_domain[target])
+        return torch.logsumexp(vectors[rivals] @ state, 0) - vectors[target] @ state
+
+    every = [surprise(after[row, cut], int(whole[row, cut])) for row, cut in whole.nonzero().tolist()]
+    assert loss.parts["items"] == pytest.approx(float(torch.stack(every).mean()), rel=1e-4)
+
+    torch.manual_seed(5)
+    q = model.draw(batch)
+    texts = model.states(model.read(batch.items[q.row], q.cut, q.domain), q.domain, batch.user[q.row])  # type: ignore[index]
+    asked = torch.stack(
+        [surprise(texts[at] + after[q.row[at], q.cut[at]], int(q.target[at])) for at in range(len(q.row))]
+    )
+    both = sum(float(asked[q.domain == domain].mean()) for domain in range(2))
+    assert loss.parts["next"] == pytest.approx(both, rel=1e-4)
+
+    history = dataset.user_items(12)[:6]
+    scored = history_batch([history, history[:0]], [0, 0], 12)
+    reading = model.read(scored.items, scored.length, torch.tensor([0, 0]))
+    own = model.channel(vectors[scored.items], scored.length)[[0, 1], scored.length]
+    expected = model.states(reading, torch.tensor([0, 0]), None) + own
+    torch.testing.assert_close(model.encode(scored), expected.detach(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(own[1], model.channel.start)
+
+
+def test_item_tokens_see_nothing_later_and_are_in_no_users_vector(dataset: Dataset, bert: Path) -> None:
+    model, batch = make(dataset, bert), training_batch(dataset)
+    assert model.channel is not None
+    vectors = model.item_vectors()
+    before = model.channel(vectors[batch.items], batch.length)
+    changed = batch.items.clone()
+    changed[:, 3:] = changed[:, 3:].flip(0)
+    after = model.channel(vectors[changed], batch.length)
+    torch.testing.assert_close(after[:, :4], before[:, :4])
+    assert not torch.allclose(after[:, 4:], before[:, 4:])
+
+    def others() -> list[float]:
+        torch.manual_seed(1)
+        return [value for name, value in model.loss(batch).parts.items() if name not in ("next", "items")]
+
+    known, shared = others(), model.domain_vectors(batch, 0)[0]
+    model.channel.start.data.add_(1)
+    model.channel.encoder.norm.bias.data.add_(1)
+    assert others() == known
+    assert torch.equal(model.domain_vectors(batch, 0)[0], shared)
 
 
 def test_the_masked_loss_equals_one_plain_pass(dataset: Dataset, bert: Path) -> None:
@@ -265,7 +325,7 @@ def test_free_user_vectors_are_in_the_scores_and_nowhere_else(dataset: Dataset, 
         return model.loss(batch).parts
 
     before = parts()
-    assert set(before) == {"next", "mlm", "reconstruction", "contrast"}
+    assert set(before) == {"next", "items", "mlm", "reconstruction", "contrast"}
     vectors = model.domain_vectors(batch, 0)[0]
     model.table.weight.data[1:].normal_()
     after = parts()
@@ -294,21 +354,21 @@ def test_without_the_table_every_user_is_its_text(dataset: Dataset, bert: Path) 
 
 def test_the_warm_up_is_counted_in_steps_and_saved(dataset: Dataset, bert: Path) -> None:
     model, batch = make(dataset, bert, cotrain_after=2), training_batch(dataset)
-    assert set(model.loss(batch).parts) == {"next", "mlm"}
+    assert set(model.loss(batch).parts) == {"next", "items", "mlm"}
     model.train()
     for _ in range(2):
-        assert set(model.loss(batch).parts) == {"next", "mlm"}
+        assert set(model.loss(batch).parts) == {"next", "items", "mlm"}
     twin = make(dataset, bert, cotrain_after=2)
     twin.load_state(model.state_dict())
     for resumed in (model, twin):
-        assert set(resumed.loss(batch).parts) == {"next", "mlm", "reconstruction", "contrast"}
+        assert set(resumed.loss(batch).parts) == {"next", "items", "mlm", "reconstruction", "contrast"}
 
 
 def test_pseudo_labels_are_a_switch(dataset: Dataset, bert: Path) -> None:
     model, batch = make(dataset, bert, pseudo_label_weight=1.0, pseudo_confidence=0.0), training_batch(dataset)
     loss = model.loss(batch)
     assert loss.parts["pseudo"] > 0
-    others = sum(weight * loss.parts[name] for name, weight in [("next", 1), ("mlm", 0.5)])
+    others = sum(weight * loss.parts[name] for name, weight in [("next", 1), ("items", 1), ("mlm", 0.5)])
     others += 0.1 * loss.parts["reconstruction"] + 0.1 * loss.parts["contrast"]
     assert float(loss.total.detach()) == pytest.approx(others + loss.parts["pseudo"], rel=1e-5)
     with pytest.raises(InputError, match="pseudo-labels"):
