@@ -45,6 +45,6 @@ def test_same_weights_loss_and_users(world: World, tmp_path: Path) -> None:
     torch.manual_seed(2)
     found = plain.loss(Batch(items, length, targets, user=rows["user_id"]))
     assert theirs.item() == found.total.item()
-    assert set(found.parts) == {"next", "mlm", "reconstruction", "contrast"}
+    assert set(found.parts) == {"next", "items", "mlm", "reconstruction", "contrast"}
     torch.manual_seed(2)
     assert plain.loss(Batch(items, length, targets)).parts["next"] != found.parts["next"]  # the users do count
