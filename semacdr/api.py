@@ -16,9 +16,10 @@ from semacdr.evaluation.negatives import DEFAULT_SEED
 from semacdr.evaluation.ratings import RATING, evaluate_ratings
 from semacdr.evaluation.results import write_results
 from semacdr.local_models import EMBEDDED
+from semacdr.models.recbole_own import is_own
 from semacdr.models.registry import rates
 from semacdr.rating_run import is_rating_run, load_rating_run
-from semacdr.run import load_run
+from semacdr.run import load_run, read_run
 from semacdr.serving.recommender import RunRecommender
 from semacdr.training.rating import train_rating
 from semacdr.training.trainer import train as _train
@@ -76,6 +77,10 @@ def train(
         settings: the model's and the trainer's. A rating model wants ``domain``, and no table.
     """
     items, profiles = (None if given is None else given.path for given in (table, users))
+    if is_own(model):
+        from semacdr.recbole.own import train as train_own
+
+        return train_own(model, dataset.path, out, settings)
     if rates(model, settings):
         return train_rating(model, dataset.path, out, settings, items or profiles)
     return _train(model, dataset.path, out, items, settings, profiles)
@@ -91,7 +96,12 @@ def evaluate(run: PathLike, protocol: str | None = None, on: SplitName = "test")
         result = evaluate_ratings(rated.model, rated.dataset, rated.data, protocol or RATING, on)
         write_results(rated.path, rated.manifest, [result], DEFAULT_SEED)
         return result.metrics
-    loaded = load_run(run)
+    if is_own(read_run(Path(run))["model"]):
+        from semacdr.recbole.own_model import load_run as load_own
+
+        loaded = load_own(run)
+    else:
+        loaded = load_run(run)
     result = _evaluate(loaded.model, loaded.dataset, loaded.split, protocol or "full", on=on)
     write_results(loaded.path, loaded.manifest, [result], DEFAULT_SEED)
     return result.metrics

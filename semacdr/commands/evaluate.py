@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from semacdr.evaluation.evaluate import Result
+    from semacdr.run import LoadedRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,10 +65,9 @@ def _rankings(args: argparse.Namespace, names: list[str]) -> list[Result]:
     from semacdr.evaluation.evaluate import evaluate
     from semacdr.evaluation.protocols import get_protocol
     from semacdr.progress import Progress
-    from semacdr.run import load_run
 
     protocols = [get_protocol(name) for name in names]
-    loaded = load_run(args.run, args.dataset, args.embeddings, args.device, args.user_embeddings)
+    loaded = _loaded(args)
     results = []
     for protocol in protocols:
         targets = len(loaded.split.examples(args.split))
@@ -84,6 +84,18 @@ def _rankings(args: argparse.Namespace, names: list[str]) -> list[Result]:
             )
         )
     return results
+
+
+def _loaded(args: argparse.Namespace) -> LoadedRun:
+    """The run, of a model of ours or of RecBole's own."""
+    from semacdr.models.recbole_own import is_own
+    from semacdr.run import load_run, read_run
+
+    if is_own(read_run(args.run)["model"]):
+        from semacdr.recbole.own_model import load_run as load_own
+
+        return load_own(args.run, args.dataset, args.device)
+    return load_run(args.run, args.dataset, args.embeddings, args.device, args.user_embeddings)
 
 
 def _ratings(args: argparse.Namespace, names: list[str]) -> list[Result]:

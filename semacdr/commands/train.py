@@ -1,10 +1,12 @@
 """Trains a model into a run folder. A killed run goes on with the same command, to the same weights.
 
 Settings come from the model's defaults, then --config FILE (YAML), then key=value pairs. A rating model learns how many
-stars the users of one domain give, which domain=NAME says.
+stars the users of one domain give, which domain=NAME says. recbole:GRU4Rec is RecBole's own GRU4Rec, trained by
+RecBole's trainer with RecBole's settings; likewise its other sequential models.
 
 example: semacdr train --model SemaCDR --dataset data/ml --embeddings emb/ml --out runs/ml epochs=20 dropout=0.2
          semacdr train --model LoID --dataset data/reviews --out runs/loid domain=magazines
+         semacdr train --model recbole:GRU4Rec --dataset data/ml --out runs/gru epochs=20 hidden_size=64
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs ``semacdr train``."""
     from semacdr.config import parse_pairs, read_yaml
+    from semacdr.errors import InputError
+    from semacdr.models.recbole_own import is_own
     from semacdr.models.registry import rates
     from semacdr.resources import find_config
     from semacdr.training.rating import train_rating
@@ -36,6 +40,13 @@ def run(args: argparse.Namespace) -> int:
 
     values = read_yaml(find_config(args.config)) if args.config else {}
     values.update(parse_pairs(args.settings))
+    if is_own(args.model):
+        if args.embeddings or args.user_embeddings:
+            raise InputError(f"{args.model} reads no text", fix="leave --embeddings and --user-embeddings out")
+        from semacdr.recbole.own import train as train_own
+
+        print(train_own(args.model, args.dataset, args.out, values))
+        return 0
     if rates(args.model, values):
         print(train_rating(args.model, args.dataset, args.out, values, args.embeddings or args.user_embeddings))
         return 0

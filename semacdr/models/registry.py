@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from semacdr.errors import InputError, nearest
+from semacdr.models.recbole_own import is_own
 
 if TYPE_CHECKING:
     from semacdr.models.base import Recommender
@@ -45,6 +46,8 @@ RATING_MODELS = {
 
 def model_class(name: str) -> type[Recommender]:
     """The class of a ranking model; an unknown name is an :class:`InputError`."""
+    if is_own(name):
+        raise InputError(f"{name} is RecBole's own: it can be trained, evaluated and compared, but nothing else")
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}", fix=nearest(name, {**MODELS, **RATING_MODELS}))
     cls: type[Recommender] = getattr(import_module(MODELS[name]), name)

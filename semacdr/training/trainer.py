@@ -274,7 +274,7 @@ def train(
     return fit_by_counting(instance, split.train, out, manifest)
 
 
-def manifest_head(model: str, data: Dataset, config: Settings, training: CommonSettings) -> dict[str, Any]:
+def manifest_head(model: str, data: Dataset, config: Settings, training: Settings) -> dict[str, Any]:
     """What run.json says of every run, whatever its task."""
     return {
         "format_version": run_folder.FORMAT_VERSION,
