@@ -11,9 +11,11 @@ from __future__ import annotations
 import ast
 import hashlib
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import semacdr
 from semacdr.run import FORMAT_VERSION
 
 MODELS = "semacdr.models."
@@ -28,6 +30,20 @@ def code_version(module: str) -> str:
     for name in sorted(trees):
         digest.update(ast.dump(without_docstrings(trees[name])).encode())
     return f"{FORMAT_VERSION}-{digest.hexdigest()[:16]}"
+
+
+@cache
+def own_code_version() -> str:
+    """The same for RecBole's own models: RecBole's version, and a hash of what trains them.
+
+    The files are read where they lie, since a package is imported when one of its modules is looked up.
+    """
+    folder = Path(semacdr.__file__).parent / "recbole"
+    digest = hashlib.sha256()
+    for name in ("own.py", "own_data.py", "export.py"):
+        tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+        digest.update(ast.dump(without_docstrings(tree)).encode())
+    return f"{FORMAT_VERSION}-recbole-{version('recbole')}-{digest.hexdigest()[:16]}"
 
 
 def own_code(module: str) -> dict[str, ast.Module]:

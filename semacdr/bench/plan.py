@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
-from semacdr.bench.identity import code_version
+from semacdr.bench.identity import code_version, own_code_version
 from semacdr.bench.plugins import plugin_settings, settings_of
 from semacdr.bench.prepare import Prepared
 from semacdr.config import build, read_yaml, split_keys
@@ -25,6 +25,7 @@ from semacdr.evaluation.protocols import get_protocol
 from semacdr.evaluation.ratings import RATING
 from semacdr.files import fingerprint, read_json
 from semacdr.models.base import Recommender
+from semacdr.models.recbole_own import is_own, own_name
 from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rating_model_class
 from semacdr.resources import find_config
 from semacdr.run import RUN
@@ -192,10 +193,13 @@ def _lines(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> lis
     A ranking model has one where the data set has a protocol that ranks; a rating model one for each domain whose
     ratings are predicted; a model that is both has both.
     """
-    if entry.name not in RATING_MODELS:
-        model_class(entry.name)  # an unknown name is an error wherever it stands
+    if is_own(entry.name):
+        own_name(entry.name)  # an unknown name is an error wherever it stands
+    elif entry.name not in RATING_MODELS:
+        model_class(entry.name)
     ranking = tuple(name for name in config.protocols_of(dataset.name) if name != RATING)
-    lines = [_line(config, dataset, entry, ranking, None)] if ranking and entry.name in MODELS else []
+    ranks = entry.name in MODELS or is_own(entry.name)
+    lines = [_line(config, dataset, entry, ranking, None)] if ranking and ranks else []
     domains = dataset.rating_domains if entry.name in RATING_MODELS else ()
     return lines + [_line(config, dataset, entry, (RATING,), domain) for domain in domains]
 
@@ -203,7 +207,6 @@ def _lines(config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry) -> lis
 def _line(
     config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry, protocols: tuple[str, ...], domain: str | None
 ) -> tuple[Line, set[str]]:
-    cls = rating_model_class(entry.name) if domain else model_class(entry.name)
     own = read_yaml(find_config(entry.config)) if entry.config else {}
     own.update(entry.settings)
     for key in RESERVED:
@@ -223,14 +226,19 @@ def _line(
         label=entry.title,
         model=entry.name,
         settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {})},
-        seeds=tuple(dict.fromkeys(seeds if cls.trained_by_gradient else seeds[:1])),  # counting gives the same again
+        seeds=tuple(dict.fromkeys(seeds if _is_drawn(entry.name, domain) else seeds[:1])),
         protocols=protocols,
-        reads=() if domain else _reads(model_class(entry.name), entry.text),
+        reads=() if domain or is_own(entry.name) else _reads(model_class(entry.name), entry.text),
         space=entry.space or {},
         domain=domain,
         sources=plugin_settings(entry.plugins, domain) if entry.plugins and domain else {},
     )
     return line, set(taken)
+
+
+def _is_drawn(name: str, domain: str | None) -> bool:
+    """Whether another seed gives other weights; counting gives the same again."""
+    return is_own(name) or (rating_model_class(name) if domain else model_class(name)).trained_by_gradient
 
 
 def _reads(cls: type[Recommender], text: bool) -> tuple[str, ...]:
@@ -269,7 +277,7 @@ def make_cell(
         "model": line.model,
         **_without_places(line.resolved(seed, chosen)),
         "tables": line.tables(data),
-        "code": code_version((RATING_MODELS if line.domain else MODELS)[line.model]),
+        "code": _code(line),
     }
     folder = out / RUNS / line.place / f"seed-{seed}-{fingerprint(identity)[:8]}"
     cell = Cell(line, data, seed, line.flat(seed, chosen), trials, folder, identity)
@@ -284,6 +292,13 @@ def _without_places(resolved: dict[str, Any]) -> dict[str, Any]:
     if "plugins" not in config:
         return resolved
     return {**resolved, "config": {**config, "plugins": [Path(folder).name for folder in config["plugins"]]}}
+
+
+def _code(line: Line) -> str:
+    """The version of the code that a line's weights depend on."""
+    if is_own(line.model):
+        return own_code_version()
+    return code_version((RATING_MODELS if line.domain else MODELS)[line.model])
 
 
 def _by_older_code(cell: Cell) -> Cell | None:

@@ -13,6 +13,7 @@ from semacdr.bench.identity import code_version
 from semacdr.bench.prepare import Prepared, command
 from semacdr.config import Settings, build, read_yaml, split_keys
 from semacdr.files import fingerprint, read_json, write_text
+from semacdr.models.recbole_own import OwnTraining, is_own, own_settings
 from semacdr.models.registry import RATING_MODELS, model_class, rating_model_class
 from semacdr.models.text_encoder import ADAPTER_CONFIG
 from semacdr.progress import say
@@ -26,6 +27,8 @@ FOLDER = "plugins"
 
 def settings_of(model: str, rating: bool) -> tuple[type[Settings], type[Settings]]:
     """The classes of a model's own settings and of its training's."""
+    if is_own(model):
+        return own_settings(model), OwnTraining
     if rating:
         return rating_model_class(model).Config, RatingTrainSettings
     return model_class(model).Config, TrainSettings

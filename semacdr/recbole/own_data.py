@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,8 @@ def quietly() -> Iterator[None]:
     get_model("GRU4Rec")  # imports the package, which turns anomaly detection on
     torch.autograd.set_detect_anomaly(False)
     try:
-        with without_arguments():
+        with without_arguments(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what RecBole does will end with pandas 3
             yield
     finally:
         torch.autograd.set_detect_anomaly(anomaly)

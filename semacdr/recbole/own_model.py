@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -26,6 +26,7 @@ class OwnModel(Recommender):
     """A model of RecBole's own as one of ours that scores: all items of all domains at once, (B, N) floats."""
 
     Config = Settings
+    inner: Any  # RecBole's module, which has a method that nn.Module has not
 
     def __init__(self, inner: nn.Module, side: Side, catalogue: Catalogue) -> None:
         super().__init__(Settings(), catalogue)
@@ -56,8 +57,7 @@ class OwnModel(Recommender):
         if batch.user is not None:
             fields[config["USER_ID_FIELD"]] = self.get_buffer("users")[batch.user]
         with torch.no_grad():
-            predict: Callable[..., Tensor] = self.inner.full_sort_predict
-            scores = predict(Interaction(fields))
+            scores: Tensor = self.inner.full_sort_predict(Interaction(fields))
         return scores.view(len(history), -1).float()
 
     def score(self, encoded: Tensor, items: Tensor) -> Tensor:
