@@ -9,7 +9,7 @@ import contextlib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, create_model
 
@@ -48,6 +48,8 @@ class OwnTraining(Settings):
     """auto: a GPU if there is one, else the CPU; or cpu, cuda, cuda:1."""
     cap_cpu_s: float | None = Field(None, gt=0)
     """CPU seconds of training and validation after which no further epoch starts. None: no cap."""
+    split: Literal["leave-one-out"] = "leave-one-out"
+    """How the data are divided; RecBole's sequential models know no other way that we share."""
 
 
 def is_own(name: str) -> bool:
