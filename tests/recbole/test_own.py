@@ -195,19 +195,21 @@ def test_a_run_folder_like_any_other(
 
 def test_a_killed_training_begins_anew_and_the_best_weights_stay(world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    whole = train("recbole:GRU4Rec", world.dataset.path, tmp_path / "whole", {**GRU, "epochs": 6, "stopping_step": 1})
+    settings = {**GRU, "epochs": 20, "stopping_step": 1, "learning_rate": 0.5, "train_batch_size": 128}
+    whole = train("recbole:GRU4Rec", world.dataset.path, tmp_path / "whole", settings)
     (run / "recbole" / "data").mkdir(parents=True)  # as a kill leaves it
     (run / "recbole" / "data" / "data.inter").write_text("half")
     manifest = json.loads((whole / "run.json").read_text())
     begun = {key: manifest[key] for key in manifest if key not in ("result", "environment", "items_fingerprint")}
     (run / "run.json").write_text(json.dumps({**begun, "status": "running"}))
-    train("recbole:GRU4Rec", world.dataset.path, run, {**GRU, "epochs": 6, "stopping_step": 1})
+    train("recbole:GRU4Rec", world.dataset.path, run, settings)
     one, two = (load_file(folder / "model.safetensors") for folder in (whole, run))
     assert all(torch.equal(one[key], two[key]) for key in one)
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max(log, key=lambda line: line["recbole_valid_ndcg@10"])
-    assert manifest["result"]["best_epoch"] == best["epoch"]
-    assert [line["best"] for line in log][best["epoch"] - 1]
+    assert best["epoch"] < len(log) < 20  # too fast a training: it does worse again, and patience ends it
+    assert (manifest["result"]["best_epoch"], manifest["result"]["stopped_by"]) == (best["epoch"], "patience")
+    assert [line["epoch"] for line in log if line["best"]][-1] == best["epoch"]
     loaded = load_run(run)
     result = evaluate(loaded.model, loaded.dataset, loaded.split, "full-all", "valid", ["ndcg@10"], resamples=2)
     assert result.metrics["all"]["ndcg@10"] == pytest.approx(best["recbole_valid_ndcg@10"], abs=1e-6)
