@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,13 @@ def train(
     return _train(model, dataset.path, out, items, settings, profiles)
 
 
-def evaluate(run: PathLike, protocol: str | None = None, on: SplitName = "test") -> dict[str, dict[str, float]]:
+def evaluate(
+    run: PathLike, protocol: str | None = None, on: SplitName = "test", coverage_at: Sequence[int] = ()
+) -> dict[str, dict[str, float]]:
     """``{domain: {metric: value}}`` of a finished run, the domain ``all`` first; the run folder keeps it.
 
     The protocol is ``full`` for a run that ranks and ``rating`` for one that predicts ratings, if none is given.
+    ``coverage_at=(10, 100)`` adds ``coverage@10`` and ``coverage@100``, under ``full``.
     """
     if is_rating_run(Path(run)):
         rated = load_rating_run(run)
@@ -102,7 +106,7 @@ def evaluate(run: PathLike, protocol: str | None = None, on: SplitName = "test")
         loaded = load_own(run)
     else:
         loaded = load_run(run)
-    result = _evaluate(loaded.model, loaded.dataset, loaded.split, protocol or "full", on=on)
+    result = _evaluate(loaded.model, loaded.dataset, loaded.split, protocol or "full", on=on, coverage_at=coverage_at)
     write_results(loaded.path, loaded.manifest, [result], DEFAULT_SEED)
     return result.metrics
 

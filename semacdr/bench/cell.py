@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from semacdr.cli import main
 from semacdr.files import read_json
+
+EVALUATION = "evaluation.json"
 
 
 def _end_with_the_bench() -> None:
@@ -24,15 +27,25 @@ def _end_with_the_bench() -> None:
     threading.Thread(target=wait, name="bench-watch", daemon=True).start()
 
 
+def missing(results: Path, protocols: Sequence[str], coverage: Sequence[int]) -> list[str]:
+    """Of the protocols those that a run's results lack, or have without the coverage that is asked for of ``full``."""
+    there = read_json(results)["protocols"] if results.is_file() else {}
+    wanted = {f"coverage@{k}" for k in coverage}
+    short = {"full"} if "full" in there and wanted - set(there["full"].get("coverage", ())) else set()
+    return [protocol for protocol in protocols if protocol not in there or protocol in short]
+
+
 def run_cell(folder: Path) -> int:
     """Trains what is not trained, ranks what is not ranked, and returns the exit code of the command that ended it."""
     cell = read_json(folder / "cell.json")
     code = main(["train", "--model", cell["model"], *cell["data"], "--config", cell["settings"], "--out", str(folder)])
-    results = folder / ("evaluation.json" if cell["on"] == "test" else "evaluation_valid.json")
-    there = read_json(results)["protocols"] if results.is_file() else ()
-    missing = [protocol for protocol in cell["protocols"] if protocol not in there]
-    if code == 0 and missing:
-        code = main(["evaluate", str(folder), *cell["data"], "--protocol", ",".join(missing), "--split", cell["on"]])
+    results = folder / (EVALUATION if cell["on"] == "test" else "evaluation_valid.json")
+    left = missing(results, cell["protocols"], cell["coverage"])
+    if code == 0 and left:
+        words = ["--protocol", ",".join(left), "--split", cell["on"]]
+        if "full" in left and cell["coverage"]:
+            words += ["--coverage", ",".join(map(str, cell["coverage"]))]
+        code = main(["evaluate", str(folder), *cell["data"], *words])
     return code
 
 

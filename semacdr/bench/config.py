@@ -196,6 +196,8 @@ class BenchConfig(Settings):
     """Settings for each model that has them; below those of its entry."""
     seeds: list[int] = Field([0], min_length=1)
     protocols: list[str] = Field(["full"], min_length=1)
+    coverage: list[Annotated[int, Field(gt=0)]] = Field(default_factory=list)
+    """The k of coverage@k, the share of items in the first k of at least one list, under protocol full."""
     metric: str = "ndcg@10"
     """That the tables lead with, that tests compare, and that tuning improves."""
     rating_metric: Literal["mse", "mae"] = "mse"
@@ -225,6 +227,8 @@ class BenchConfig(Settings):
                 raise ValueError(f"{entry.title} has a space, but the bench has no tuning")
         if self.tuning and self.all_models:
             raise ValueError("tuning needs a space for each model, so all_models cannot be set")
+        if self.coverage and not any("full" in self.protocols_of(name) for name in known):
+            raise ValueError("coverage is of the lists of protocol full, which this bench has not")
         for row in self.published:
             if row.dataset not in known:
                 raise ValueError(f"{row.model} (published) is on an unknown data set {row.dataset!r}")

@@ -12,6 +12,7 @@ import pandas as pd
 from semacdr.bench.config import Published
 from semacdr.bench.systems import System
 from semacdr.data.schema import BoolArray
+from semacdr.evaluation.coverage import is_coverage
 from semacdr.evaluation.evaluate import ALL, RESAMPLES, subsets
 from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 from semacdr.evaluation.paired import frame_values, target_frames
@@ -62,6 +63,8 @@ def system_rows(system: System, protocol: str) -> list[dict[str, Any]]:
     common = {"model": system.label, "trials": system.trials, "note": system.note, **system.cost()}
     rows = []
     for key, first in by_run[0].items():
+        if not all(key in run for run in by_run):  # coverage, which not every run was asked for
+            continue
         means = [run[key]["mean"] for run in by_run]
         low, high = intervals.get(key, (first["ci_low"], first["ci_high"]))
         rows.append(
@@ -122,6 +125,7 @@ def _intervals(
 ) -> dict[tuple[str, str, str], tuple[float, float]]:
     """Of several seeds' mean, for each row of one of them."""
     frames = target_frames(system.runs, protocol)
+    rows = [row for row in rows if not is_coverage(row["metric"])]  # no target has a value of its own
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     squares = ["mse" if metric == RMSE else metric for metric in metrics]  # a root has no value of one target
     values = np.mean([frame_values(frame, squares) for frame in frames], axis=0)

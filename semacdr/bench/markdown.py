@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from semacdr.bench.significance import LEVEL
+from semacdr.evaluation.coverage import is_coverage
 from semacdr.evaluation.evaluate import ALL, RESAMPLES
 from semacdr.evaluation.metrics import lower_is_better
 
@@ -39,7 +40,8 @@ def _scores(rows: Rows, tests: Rows, metric: str) -> list[str]:
     """A line a model, best first; published ones below."""
     cells = {(row["source"], row["model"], row["domain"], row["metric"]): row for row in rows if row["subset"] == ALL}
     domains = _domains(rows)
-    beside = [name for name in BESIDE if name != metric and any(row["metric"] == name for row in rows)]
+    there = _distinct(row["metric"] for row in rows)
+    beside = [name for name in BESIDE if name != metric and name in there] + [n for n in there if is_coverage(n)]
     measured = _distinct(row["model"] for row in rows if row["source"] == "measured")
     last = domains[-1]
     sign = 1 if lower_is_better(metric) else -1

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from semacdr.bench.cell import EVALUATION, missing
 from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
 from semacdr.bench.identity import code_version, own_code_version
 from semacdr.bench.plugins import plugin_settings, settings_of
@@ -50,6 +51,7 @@ class Line:
         settings: flat, of the model and its training, without the seed.
         seeds: one training each.
         protocols: that each is evaluated under.
+        coverage: the k of coverage@k, under protocol full.
         reads: the subjects of the embedding tables that the model reads.
         space: what tuning tries; empty where nothing is tuned.
         domain: whose ratings it predicts; None for a ranking model, which has them all.
@@ -66,6 +68,7 @@ class Line:
     space: Space = field(default_factory=dict)
     domain: str | None = None
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coverage: tuple[int, ...] = ()
 
     @property
     def place(self) -> Path:
@@ -129,7 +132,8 @@ class Cell:
 
     def state(self) -> State:
         """Done when it is trained and evaluated under every protocol."""
-        if run_is_done(self.folder) and not set(self.line.protocols) - evaluated(self.folder):
+        line = self.line
+        if run_is_done(self.folder) and not missing(self.folder / EVALUATION, line.protocols, line.coverage):
             return "done"
         return "failed" if (self.folder / FAILURE).is_file() else "left"
 
@@ -145,7 +149,7 @@ def run_is_done(folder: Path) -> bool:
 
 def evaluated(folder: Path) -> set[str]:
     """The protocols under which a run's test targets have been ranked."""
-    path = folder / "evaluation.json"
+    path = folder / EVALUATION
     return set(read_json(path)["protocols"]) if path.is_file() else set()
 
 
@@ -232,6 +236,7 @@ def _line(
         space=entry.space or {},
         domain=domain,
         sources=plugin_settings(entry.plugins, domain) if entry.plugins and domain else {},
+        coverage=tuple(config.coverage) if "full" in protocols else (),
     )
     return line, set(taken)
 

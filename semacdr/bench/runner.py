@@ -242,6 +242,7 @@ def _write_job(
         "data": line.arguments(bench.data[line.dataset]),
         "settings": str(folder / SETTINGS),
         "protocols": list(line.protocols if on == "test" else line.protocols[:1]),
+        "coverage": list(line.coverage) if on == "test" else [],
         "on": on,
         "identity": identity,
     }

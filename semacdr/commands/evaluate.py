@@ -5,6 +5,9 @@ domain, as RecBole ranks), sampled-999 and sampled-100 (that many unseen items o
 given. The interval of a mean is the central 95 % of a bootstrap over users. Writes metrics.json, metrics_long.json
 and ranks-PROTOCOL-SPLIT.parquet (one row a target) into the run folder.
 
+--coverage 10,100 adds the share of a domain's items that stand in the first 10 and 100 of at least one user's list
+under protocol full.
+
 A run of a rating model has protocol rating: mse, mae and rmse of the held-out ratings, from reviews of the training
 part. rating-own-review lets a pair's own review be read, which leaks the label.
 
@@ -36,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("test", "valid"), default="test", help="the held-out targets (default: test)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the negatives of a sampled protocol (default: 0)")
+    parser.add_argument(
+        "--coverage", metavar="K,...", help="also the share of items in the first K of any list, under protocol full"
+    )
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
     parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
@@ -45,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates, writes and prints."""
+    from semacdr.errors import InputError
     from semacdr.evaluation.results import format_table, write_results
     from semacdr.rating_run import is_rating_run
     from semacdr.run import read_run
@@ -52,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     rating = is_rating_run(args.run)
     asked = ",".join(args.protocol or ["rating" if rating else "full"])
     names = list(dict.fromkeys(name.strip() for name in asked.split(",")))
+    if args.coverage and (rating or "full" not in names):
+        raise InputError("--coverage goes with protocol full", fix="add full to --protocol, or leave --coverage out")
     results = _ratings(args, names) if rating else _rankings(args, names)
     write_results(args.run, read_run(args.run), results, args.seed)
     if args.json:
@@ -62,11 +71,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _rankings(args: argparse.Namespace, names: list[str]) -> list[Result]:
     """The results of a ranking model, one a protocol."""
+    from semacdr.evaluation.coverage import parse_ks
     from semacdr.evaluation.evaluate import evaluate
     from semacdr.evaluation.protocols import get_protocol
     from semacdr.progress import Progress
 
     protocols = [get_protocol(name) for name in names]
+    tops = parse_ks(args.coverage) if args.coverage else []
     loaded = _loaded(args)
     results = []
     for protocol in protocols:
@@ -81,6 +92,7 @@ def _rankings(args: argparse.Namespace, names: list[str]) -> list[Result]:
                 on=args.split,
                 seed=args.seed,
                 progress=progress,
+                coverage_at=tops if protocol.name == "full" else (),
             )
         )
     return results

@@ -16,6 +16,7 @@ from semacdr.data.dataset import Dataset
 from semacdr.data.schema import BoolArray, Int64Array, SplitName
 from semacdr.data.splits import Examples, Split
 from semacdr.errors import InputError
+from semacdr.evaluation.coverage import FULL, coverage, covered_items, metric_name
 from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 from semacdr.evaluation.metrics import DEFAULT_METRICS, metric_values
 from semacdr.evaluation.negatives import DEFAULT_SEED, negative_lists
@@ -100,6 +101,7 @@ def evaluate(
     seed: int = DEFAULT_SEED,
     resamples: int = RESAMPLES,
     progress: Progress | None = None,
+    coverage_at: Sequence[int] = (),
 ) -> Result:
     """Ranks the held-out targets of a split and sums up.
 
@@ -113,13 +115,16 @@ def evaluate(
         seed: of the negatives of a sampled protocol.
         resamples: of the bootstrap over users.
         progress: counts the targets that are ranked, and is closed.
+        coverage_at: the k of coverage@k, which takes a second pass; under protocol ``full`` alone.
 
     Raises:
-        InputError: an unknown protocol or metric, or no target.
+        InputError: an unknown protocol or metric, no target, or coverage under another protocol.
         SemacdrError: the model gives scores that are not numbers.
     """
     protocol = get_protocol(protocol)
     metric_values(np.zeros(0, np.int32), np.zeros(0, np.int32), metrics)  # a wrong name ends it before the work
+    if coverage_at and protocol != FULL:
+        raise InputError(f"coverage is of the whole list, and protocol {protocol.name} has another", fix="full")
     examples = split.examples(on)
     if not len(examples):
         raise InputError(f"no {on} targets to rank under {split.name}", where=dataset.name)
@@ -146,7 +151,24 @@ def evaluate(
     )
     values = np.stack(list(metric_values(ranks.greater, ranks.ties, metrics).values()), axis=1)
     statistics = _statistics(dataset, examples, per_user, metrics, values, resamples)
+    statistics += _coverage(model, dataset, examples, coverage_at, statistics)
     return Result(dataset.name, split.name, on, protocol, type(model).__name__, statistics, per_user)
+
+
+def _coverage(
+    model: Recommender, dataset: Dataset, examples: Examples, ks: Sequence[int], others: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row for each domain and k; a share of a catalogue has no interval over users."""
+    if not ks:
+        return []
+    covered = covered_items(model, examples, dataset.item_domain, ks)
+    shares = coverage(covered, dataset.item_domain, dataset.domains, dataset.item_domain[examples.target])
+    alike = {row["domain"]: row for row in others if row["subset"] == ALL}
+    return [
+        {**alike[domain], "metric": metric_name(k), "mean": share, "ci_low": None, "ci_high": None}
+        for domain, values in shares.items()
+        for k, share in zip(ks, values)
+    ]
 
 
 def subsets(per_user: pd.DataFrame, strict: bool) -> dict[str, BoolArray]:

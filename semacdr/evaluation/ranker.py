@@ -93,7 +93,7 @@ def rank(
     counts = np.zeros((3, len(examples)), np.int64)
     if not len(examples):
         return Ranks(*counts.astype(np.int32))
-    with _scoring(model):
+    with scoring(model):
         scorer = scorer_of(model)
         if negatives is not None:
             counts[2] = negatives.count
@@ -102,11 +102,11 @@ def rank(
                 if progress:
                     progress.update(len(rows))
             return Ranks(*counts.astype(np.int32))
-        for items, members in _candidate_sets(examples, item_domain, protocol):
+        for items, members in candidate_sets(examples, item_domain, protocol):
             scorer.candidates(items, block_items)
             group = examples.select(members)
             for rows, batch in example_batches(group, item_domain, batch_users, model.max_seq_len):
-                row, item = _left_out(group.select(rows), items, len(item_domain), protocol)
+                row, item = left_out(group.select(rows), items, len(item_domain), protocol)
                 counts[:2, members[rows]] = scorer.count_all(batch.to(device), group.target[rows], row, item)
                 counts[2, members[rows]] = len(items) - 1 - np.bincount(row, minlength=len(rows))
                 if progress:
@@ -115,7 +115,7 @@ def rank(
 
 
 @contextlib.contextmanager
-def _scoring(model: Recommender) -> Iterator[None]:
+def scoring(model: Recommender) -> Iterator[None]:
     """Evaluation mode, no gradients, and float32 products that are float32 (no TF32 or bfloat16 inside)."""
     training, precision = model.training, torch.get_float32_matmul_precision()
     model.eval()
@@ -129,7 +129,7 @@ def _scoring(model: Recommender) -> Iterator[None]:
         model.train(training)
 
 
-def _candidate_sets(
+def candidate_sets(
     examples: Examples, item_domain: Int8Array, protocol: Protocol
 ) -> Iterator[tuple[Int64Array, Int64Array]]:
     """The items that compete, and the rows of the examples in whose ranking they do."""
@@ -141,7 +141,7 @@ def _candidate_sets(
         yield np.flatnonzero(item_domain == domain), np.flatnonzero(target_domain == domain)
 
 
-def _left_out(examples: Examples, items: Int64Array, width: int, protocol: Protocol) -> tuple[Int64Array, Int64Array]:
+def left_out(examples: Examples, items: Int64Array, width: int, protocol: Protocol) -> tuple[Int64Array, Int64Array]:
     """(row, item) of the candidates that do not compete: what the user had before, the target excepted."""
     if not protocol.leaves_out_seen:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -17,13 +17,14 @@ from typing import Any
 
 from semacdr import __version__
 from semacdr.data.schema import SplitName
+from semacdr.evaluation.coverage import is_coverage
 from semacdr.evaluation.evaluate import ALL, RESAMPLES, Result
 from semacdr.evaluation.protocols import Protocol
 from semacdr.files import file_sha256, fingerprint, read_json, write_atomic, write_json
 from semacdr.run import WEIGHTS
 
 FORMAT_VERSION = 1
-TABLE_METRICS = ("ndcg@10", "hr@10", "mrr", "mse", "mae", "rmse")
+TABLE_METRICS = ("ndcg@10", "hr@10", "mrr", "mse", "mae", "rmse")  # and coverage, where it was asked for
 # Of a run's manifest: what a leaderboard row tells about the training.
 TRAINING_COLUMNS = ("train_seconds", "train_cpu_seconds", "peak_rss_bytes", "parameters", "device")
 
@@ -66,6 +67,7 @@ def write_results(folder: Path, run: Mapping[str, Any], results: Sequence[Result
         protocols[result.protocol.name] = {
             "file": ranks.name,
             "negatives_seed": seed if result.protocol.num_negatives is not None else None,
+            "coverage": sorted({row["metric"] for row in result.statistics if is_coverage(row["metric"])}),
         }
     metrics: dict[str, Any] = {}
     for row in rows:
@@ -89,11 +91,13 @@ def write_results(folder: Path, run: Mapping[str, Any], results: Sequence[Result
 
 def format_table(result: Result) -> str:
     """The overall means and those of each domain, then the subsets, each with its 95 % interval over users."""
-    shown = [metric for metric in TABLE_METRICS if any(row["metric"] == metric for row in result.statistics)]
+    there = list(dict.fromkeys(row["metric"] for row in result.statistics))
+    shown = [name for name in TABLE_METRICS if name in there] + [name for name in there if is_coverage(name)]
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in result.statistics:
         line = cells.setdefault((row["subset"], row["domain"]), {"users": str(row["n_users"])})
-        line[row["metric"]] = f"{row['mean']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
+        interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
+        line[row["metric"]] = f"{row['mean']:.4f}{interval}"
     order = sorted(cells, key=lambda name: name[0] != ALL)  # stable: the subsets keep their order
     label = {name: name[1] if name[0] == ALL else f"{name[0]}, {name[1]}" for name in order}
     wide = max([len(text) for text in label.values()], default=0)
@@ -102,7 +106,7 @@ def format_table(result: Result) -> str:
         f"{'':{wide}}  {'users':>7}" + "".join(f"  {metric:<24}" for metric in shown).rstrip(),
     ]
     for name in order:
-        numbers = "".join(f"  {cells[name][metric]:<24}" for metric in shown).rstrip()
+        numbers = "".join(f"  {cells[name].get(metric, ''):<24}" for metric in shown).rstrip()
         lines.append(f"{label[name]:{wide}}  {cells[name]['users']:>7}{numbers}")
     return "\n".join([*lines, *_fewer(result)])
 

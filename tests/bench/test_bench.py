@@ -186,3 +186,24 @@ def test_ratings_and_rankings_in_one_bench(tmp_path: Path, capsys: pytest.Captur
     printed = capsys.readouterr().out
     assert "| model | mse, tea (18) | mse, pans (18) |" in printed
     assert "| Biases, pans |" in printed
+
+
+def test_coverage_is_a_column_once_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [{"name": "Popularity"}, {"name": "SASRec", "settings": TINY}]
+    out = ["--out", str(tmp_path / "out"), "--quiet"]
+    assert main(["bench", str(write_config(tmp_path, models=models)), *out]) == 0
+    assert "coverage" not in (tmp_path / "out" / "leaderboard.md").read_text()
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("model.safetensors")}
+    config = write_config(tmp_path, models=models, coverage=[5])
+    assert plan(tmp_path, config, capsys) == {"Popularity": ["left"], "SASRec": ["left", "left"]}
+    assert main(["bench", str(config), *out]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("model.safetensors")} == weights
+    assert plan(tmp_path, config, capsys) == {"Popularity": ["done"], "SASRec": ["done", "done"]}
+    rows = [row for row in read_json(tmp_path / "out" / "leaderboard.json") if row["metric"] == "coverage@5"]
+    assert {(row["model"], row["protocol"], row["domain"]) for row in rows} == {
+        (model, "full", domain) for model in ("Popularity", "SASRec") for domain in ("all", "tea", "pans")
+    }
+    by_model = {row["model"]: row for row in rows if row["domain"] == "all"}
+    assert by_model["SASRec"]["mean"] > by_model["Popularity"]["mean"]  # which recommends the same to everybody
+    assert (by_model["SASRec"]["seeds"], by_model["SASRec"]["ci_low"]) == (2, None)
+    assert "| coverage@5, all |" in (tmp_path / "out" / "leaderboard.md").read_text()
