@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,12 @@ RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
         ({"datasets": [{"name": "a", "format": "table", "convert": {"min_usr": 3}}]}, "did you mean 'min_user'"),
         ({"models": [{"name": "SASRek"}]}, "did you mean 'SASRec'"),
         ({"models": [{"name": "SASRec", "settings": {"epocs": 1}}]}, "did you mean 'epochs'"),
+        ({"models": [{"name": "recbole:GRU4Re"}]}, "did you mean 'GRU4Rec'"),
+        ({"models": [{"name": "recbole:SASRecF"}]}, "needs data that the exported files do not hold"),
+        ({"models": [{"name": "recbole:GRU4Rec", "settings": {"hiden_size": 1}}]}, "did you mean 'hidden_size'"),
+        ({"models": [{"name": "recbole:GRU4Rec", "settings": {"seed": 1}}]}, "'seed' is no setting of a line"),
+        ({"coverage": [0]}, "greater than 0"),
+        ({"coverage": [10], "protocols": ["full-all"]}, "protocol full, which this bench has not"),
         ({"models": [{"name": "SASRec", "settings": {"epochs": -1}}]}, "greater than or equal to 0"),
         ({"models": [{"name": "SASRec", "settings": {"seed": 1}}]}, "'seed' is no setting of a line"),
         ({"models": [{"name": "SASRec"}, {"name": "SASRec"}]}, "'SASRec' stands there twice"),
@@ -127,3 +136,35 @@ def test_the_config_that_the_page_shows_is_valid(tmp_path: Path) -> None:
     config = read_config(tmp_path / "mine.yaml")
     assert len(make_lines(config)) == len(config.models) == 3
     assert config.published[0].values["books"]["ndcg@10"] == (0.197, 0.002)
+
+
+def test_recboles_own_models_are_lines_without_recbole_being_loaded(tmp_path: Path) -> None:
+    pytest.importorskip("recbole")
+    own = {"name": "recbole:GRU4Rec", "settings": {"hidden_size": 8}, "cap_cpu_s": 60}
+    config = write_config(tmp_path, models=[own], defaults={"epochs": 3, "num_layers": 2})
+    code = f"""
+import json, sys
+from pathlib import Path
+from semacdr.bench.bench import Bench
+from semacdr.bench.config import read_config
+path = Path({str(config)!r})
+bench = Bench(read_config(path), path.parent / "out", path)
+bench.look()
+(line,) = bench.lines
+(cell, other) = bench.cells(line)
+assert "recbole" not in sys.modules, "recbole is loaded"
+print(json.dumps([cell.identity, other.seed]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    identity, seed = json.loads(done.stdout)
+    assert seed == 1  # trained by gradient, so another seed is another cell
+    assert {key: identity["config"][key] for key in ("hidden_size", "epochs", "num_layers", "embedding_size")} == {
+        "hidden_size": 8,  # of the line
+        "epochs": 3,  # of the bench
+        "num_layers": 2,
+        "embedding_size": 64,  # RecBole's
+    }
+    assert identity["training"] == {"seed": 0, "device": "auto", "cap_cpu_s": 60.0, "split": "leave-one-out"}
+    assert "recbole-1.2.1" in identity["code"]
+    assert identity["tables"] == {}
