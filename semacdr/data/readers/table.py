@@ -67,6 +67,7 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
         [_load(file, domain, EVENT_NAMES, options, report, bool(item_files)) for file, domain in event_files]
     )
     assert events is not None
+    _check_found(options.columns, path, [events] if items is None else [events, items])
     events = drop_missing(events, [schema.USER_ID, schema.ITEM_ID], report)
     if schema.TIMESTAMP in events:
         events = parse_time(events, report)
@@ -101,6 +102,13 @@ def _check_columns(columns: Mapping[str, str]) -> None:
     for ours in columns:
         if ours not in valid:
             raise InputError(f"--columns: no column {ours!r} of ours", fix=nearest(ours, valid))
+
+
+def _check_found(columns: Mapping[str, str], path: Path, tables: list[pd.DataFrame]) -> None:
+    """A column that was named must be in one of the files: a mistyped time would leave the events unordered."""
+    for ours, theirs in columns.items():
+        if not any(ours in table for table in tables):
+            raise InputError(f"no column {theirs!r} for {ours}", where=str(path), fix="name a column of the header")
 
 
 def _load(
