@@ -167,6 +167,9 @@ def test_table_columns_and_domain_options(tmp_path):
         converted(tmp_path / "e", "table", path, domain="books")
     with pytest.raises(InputError, match="did you mean 'buyer'"):
         converted(tmp_path / "e", "table", path, columns={"user_id": "buyers", "item_id": "isbn"}, domain="books")
+    mistyped = {"user_id": "buyer", "item_id": "isbn", "timestamp": "when"}  # else the file's order would do
+    with pytest.raises(InputError, match="no column 'when' for timestamp"):
+        converted(tmp_path / "e", "table", path, columns=mistyped, domain="books")
     with pytest.raises(InputError, match="did you mean 'user_id'"):
         converted(tmp_path / "e", "table", path, columns={"user_ids": "buyer"}, domain="books")
     with pytest.raises(InputError, match="nothing says the domain"):
