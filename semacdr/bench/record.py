@@ -141,7 +141,9 @@ class Record:
                 pairs = data.ratings.select(data.rows("test"))
                 users, items = data.user_ids[pairs.user], data.item_ids[pairs.item]
             else:
-                examples = make_split(dataset, training["split"]).examples("test")
+                named = training.get("split")  # RecBole's own models have the data set's default alone
+                split = make_split(dataset, named) if named else make_split(dataset)
+                examples = split.examples("test")
                 users, items = dataset.user_ids[examples.user], dataset.item_ids[examples.target]
             self._targets[key] = pd.DataFrame({"user_id": users, "item_id": items})
         return self._targets[key]
