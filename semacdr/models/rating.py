@@ -44,7 +44,7 @@ class RatingRecommender(nn.Module, ABC):
 
     @property
     def leaks(self) -> bool:
-        """Whether a pair's own review may be among its historical ones."""
+        """Whether a pair's own review may be among what it is predicted from."""
         return bool(getattr(self.config, "faithful", False))
 
     def fit(self, train: Ratings) -> None:

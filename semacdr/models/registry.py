@@ -41,6 +41,13 @@ RATING_MODELS = {
     "LoIDSource": "semacdr.models.loid_source",
     "GlobalMean": "semacdr.models.baselines.global_mean",
     "Biases": "semacdr.models.baselines.biases",
+    "MF": "semacdr.models.baselines.mf",
+    "DeepCoNN": "semacdr.models.baselines.deepconn",
+    "DAttn": "semacdr.models.baselines.dattn",
+    "ALFM": "semacdr.models.baselines.alfm",
+    "ANR": "semacdr.models.baselines.anr",
+    "RGCL": "semacdr.models.baselines.rgcl",
+    "BiGI": "semacdr.models.baselines.bigi",
 }
 
 

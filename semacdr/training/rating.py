@@ -62,7 +62,7 @@ def train_rating(
     torch.manual_seed(training.seed)
     instance = rating_run.build_rating_model(model, config.model_dump(), ratings)
     if instance.leaks:
-        say(f"{model}: with faithful=true a pair's own review is among its historical ones, so the label leaks")
+        say(f"{model}: with faithful=true a pair's own review is among what it is predicted from, so the label leaks")
     write_json(out / RUN, manifest)
     if cls.trained_by_gradient:
         return train_by_gradient(instance, RatingTask(instance, ratings, training), training, out, manifest)

@@ -42,3 +42,45 @@ class TestLoIDWithoutLora(TinyBert, RatingGradientConformance):
 class TestLoIDSource(TinyBert, RatingGradientConformance):
     model = "LoIDSource"
     beats_the_mean_by = 0.4
+
+
+class Encoder:
+    """Settings of models that take words, or frozen vectors of reviews, from a language model."""
+
+    @pytest.fixture(scope="class")
+    def settings(self, folder: Path) -> dict[str, Any]:
+        return {"encoder": str(write_tiny_bert(folder / "bert")), **self.extra}  # type: ignore[attr-defined]
+
+
+class TestMF(RatingGradientConformance):
+    model = "MF"
+
+
+class TestDeepCoNN(Encoder, RatingGradientConformance):
+    model = "DeepCoNN"
+    extra: ClassVar[dict[str, Any]] = {"k": 4, "max_words": 60, "word_dim": 16, "dropout": 0.1}
+
+
+class TestDAttn(Encoder, RatingGradientConformance):
+    model = "DAttn"
+    extra: ClassVar[dict[str, Any]] = {"k": 4, "max_words": 60, "word_dim": 16, "hidden": 50, "dropout": 0.1}
+
+
+class TestALFM(RatingGradientConformance):
+    model = "ALFM"
+    extra: ClassVar[dict[str, Any]] = {"k": 4, "aspects": 2, "topics": 3}
+
+
+class TestANR(Encoder, RatingGradientConformance):
+    model = "ANR"
+    extra: ClassVar[dict[str, Any]] = {"k": 4, "max_words": 60, "word_dim": 16, "dropout": 0.1}
+
+
+class TestRGCL(Encoder, RatingGradientConformance):
+    model = "RGCL"
+    extra: ClassVar[dict[str, Any]] = {"embedding_dim": 16, "review_dim": 16, "dropout": 0.1}
+
+
+class TestBiGI(RatingGradientConformance):
+    model = "BiGI"
+    extra: ClassVar[dict[str, Any]] = {"embedding_dim": 16}
