@@ -162,6 +162,52 @@ class RatingConformance:
 class RatingGradientConformance(RatingConformance):
     """Further promises of rating models that are trained by gradient."""
 
+    own_review_is_an_answer: ClassVar[bool] = False  # what the loss asks for beside the rating
+
+    def with_review(self, model: RatingRecommender, row: int) -> RatingRecommender:
+        """The model over training reviews of which one is another; most models hold none."""
+        return model
+
+    def alone(self, model: RatingRecommender, row: int, other_review: bool) -> RatingBatch:
+        """One training pair with its history, whole or drawn; ``other_review``: as if its review were another."""
+        train = model.catalogue.train
+        if other_review:
+            text = train.text.copy()
+            text[row] = train.text[np.flatnonzero(train.rating != train.rating[row])[0]]
+            train = replace(train, text=text)
+        catalogue = replace(model.catalogue, train=train)
+        histories = Histories(catalogue, model.history_size, model.leaks)
+        texts = histories.of_training_rows(np.array([row]), np.random.default_rng(0))
+        user, item, rating = train.user[[row]], train.item[[row]], torch.from_numpy(train.rating[[row]])
+        return RatingBatch(*(torch.from_numpy(side.astype(np.int64)) for side in (user, item, *texts)), rating)
+
+    def reads_its_own_review(self, model: RatingRecommender, row: int) -> bool:
+        """Whether a training pair's prediction, or its loss, depends on the pair's own review."""
+        seen = []
+        for other_review in (False, True):
+            instance = self.with_review(model, row) if other_review else model
+            batch = self.alone(instance, row, other_review)
+            predicted = self.scores(instance.eval(), batch)
+            torch.manual_seed(0)
+            loss = instance.train().loss(batch)
+            instance.eval()
+            part = loss.parts["rec"] if self.own_review_is_an_answer else float(loss.total.detach())
+            seen.append([float(predicted), part])
+        return not np.allclose(*seen, rtol=1e-5, atol=1e-5)
+
+    def test_a_pairs_own_review_says_nothing_in_training_unless_faithful(
+        self, model_trained: RatingRecommender, data: RatingData, settings: dict[str, Any]
+    ) -> None:
+        if model_trained.reads_own_review:
+            return
+        rows = range(0, len(model_trained.catalogue.train), 20)
+        assert not any(self.reads_its_own_review(model_trained, row) for row in rows)
+        if "faithful" in type(model_trained).Config.model_fields:
+            leaky = self.untrained(data, {**settings, "faithful": True})
+            leaky.load_state({name: value.clone() for name, value in model_trained.state_dict().items()})
+            assert leaky.leaks
+            assert any(self.reads_its_own_review(leaky, row) for row in rows)
+
     def test_the_loss_falls(self, data: RatingData, settings: dict[str, Any]) -> None:
         model = self.untrained(data, settings).train()
         batches = RatingBatches(Histories(model.catalogue, model.history_size), 32, 0, model.reads_own_review)

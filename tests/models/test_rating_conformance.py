@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import torch
 
+from semacdr.models.baselines.rgcl import RGCL
+from semacdr.models.rating import RatingRecommender
 from tests.models.rating_conformance import RatingConformance, RatingGradientConformance
 from tests.models.tiny_bert import write_tiny_bert
 
@@ -79,6 +84,16 @@ class TestANR(Encoder, RatingGradientConformance):
 class TestRGCL(Encoder, RatingGradientConformance):
     model = "RGCL"
     extra: ClassVar[dict[str, Any]] = {"embedding_dim": 16, "review_dim": 16, "dropout": 0.1}
+    own_review_is_an_answer = True
+
+    def with_review(self, model: RatingRecommender, row: int) -> RatingRecommender:
+        other, train = deepcopy(model), model.catalogue.train
+        assert isinstance(other, RGCL)
+        edge = other.graph.find(*(torch.from_numpy(side[[row]].astype(np.int64)) for side in (train.user, train.item)))[
+            0
+        ]
+        other.reviews[edge] = -other.reviews[edge] + 1
+        return other
 
 
 class TestBiGI(RatingGradientConformance):

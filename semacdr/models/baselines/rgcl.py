@@ -1,6 +1,6 @@
 """RGCL: a graph of ratings whose edges carry their reviews, with two contrasts (Shuai et al., SIGIR 2022).
 
-    message    m_{j->u} = c_j [h_j^r * sigmoid(w_r1' e) + (W_r2 e) * sigmoid(w_r3' e)]; r the edge's rating, e its review
+    message    m_{j->u} = c_j [h_j^r * sigmoid(w_r1' e) + (W_r2 e) * sigmoid(w_r3' e)]; r its rating, e its review
     node       h_u = FC(dropout(GELU(c_u sum_j m_{j->u}))),  c = degree^-1/2;  items likewise, by weights of their own
     rating     f_ui = GELU(W [h_u ; h_i] + b);  one logit for each rating;  r^ = the expected rating
     ED         does a review belong to f_ui: bilinear, BCE against reviews of other pairs of the step

@@ -37,7 +37,7 @@ def by_hand(model: ALFM, user: int, item: int, user_texts: list[int], item_texts
         theta = [(sums[a] + 1 / 3) / (count[a] + 1) for a in range(2)]
         sides.append((lam, theta))
     p, q, w = array(model.user.weight)[user], array(model.item.weight)[item], array(model.weight)
-    rating = float(model.bias.mean + model.bias.user[user] + model.bias.item[item])
+    rating = float(model.bias(torch.tensor([user]), torch.tensor([item])))
     for a in range(2):
         (lu, tu), (li, ti) = sides
         middle = (tu[a] + ti[a]) / 2
