@@ -29,20 +29,3 @@ def project(vectors: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
     """(n, E) vectors -> (n, k) coordinates; a zero vector, which stands for no text, stays zero."""
     known = (vectors != 0).any(1, keepdim=True)
     return torch.where(known, (vectors - mean) @ axes, 0.0)
-
-
-def whiten(vectors: Tensor, count: int) -> Tensor:
-    """Vectors on their leading axes, each axis with variance one (BERT-whitening, Su et al. 2021).
-
-    Args:
-        vectors: (n, E), n >= 1.
-        count: axes wanted.
-
-    Returns:
-        (n, k) coordinates, k the axes there are, at most ``count``; an axis along which nothing varies is zero.
-    """
-    mean, axes = principal_components(vectors, count)
-    along = (vectors - mean).double() @ axes.double()
-    spread = along.square().mean(0).sqrt()
-    flat = spread <= 1e-4 * spread.max()
-    return torch.where(flat, 0.0, along / torch.where(flat, 1.0, spread)).to(vectors.dtype)

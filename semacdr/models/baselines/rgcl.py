@@ -40,7 +40,7 @@ from semacdr.models.rating import RatingRecommender
 from semacdr.models.rating_graph import RatingGraph, scatter_sum
 from semacdr.models.rating_parts import full_precision
 from semacdr.models.text_encoder import Backbone
-from semacdr.models.text_pca import whiten
+from semacdr.models.whitening import whiten
 
 MOST_LEVELS = 20  # distinct ratings: each has weights of its own
 

@@ -15,7 +15,7 @@ from scipy.special import erf
 from semacdr.data.rating_batches import RatingBatch
 from semacdr.errors import InputError
 from semacdr.models.baselines.rgcl import RGCL, Messages, RGCLConfig
-from semacdr.models.text_pca import whiten
+from semacdr.models.whitening import whiten
 from tests.models.baselines.reviews import (
     ITEMS,
     STARS,
