@@ -25,7 +25,7 @@ from semacdr.data.schema import Float64Array, Int64Array
 from semacdr.errors import MissingExtraError
 
 MOST_SENTENCES = 20_000  # that an allocation learns from: more add time, not words
-LEARNING_TURNS, INFERENCE_TURNS = 20, 50
+LEARNING_TURNS, INFERENCE_TURNS = 10, 50
 TINY = float(np.finfo(np.float64).eps)
 
 

@@ -48,8 +48,8 @@ class ALFMConfig(Settings):
     """D."""
     reg: float = Field(0.02, ge=0)
     """Weight of the squares of what a pair uses."""
-    l1: float = Field(1e-3, ge=0)
-    """Weight of the mean absolute entry of the aspects' weights w."""
+    l1: float = Field(0.01, ge=0)
+    """Weight of the sum of the absolute entries of the aspects' weights w."""
     init_std: float = Field(0.1, gt=0)
     """Of the vectors at the start."""
     faithful: bool = False
@@ -104,5 +104,5 @@ class ALFM(RatingRecommender):
         rec = F.mse_loss(self.predict(batch), batch.rating)
         squares = self.user(batch.user).square().sum(1) + self.item(batch.item).square().sum(1)
         reg = squares.mean() + self.bias.squares(batch.user, batch.item)
-        total = rec + self.settings.reg * reg + self.settings.l1 * self.weight.abs().mean()
+        total = rec + self.settings.reg * reg + self.settings.l1 * self.weight.abs().sum()
         return Loss(total, {"rec": float(rec.detach()), "reg": float(reg.detach())})

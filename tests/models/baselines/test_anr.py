@@ -53,7 +53,7 @@ def test_the_whole_prediction_in_plain_loops(model: ANR) -> None:
         U, V = sides
         beta_u, beta_i = importance_by_hand(model.importance, U, V)
         user, item = int(b.user[row]), int(b.item[row])
-        rating = float(model.bias(torch.tensor([user]), torch.tensor([item])))
+        rating = float(model.bias(torch.tensor([user]), torch.tensor([item])).detach())
         expected.append(rating + sum(beta_u[a] * beta_i[a] * (U[a] @ V[a]) for a in range(A)))
     np.testing.assert_allclose(array(model.predict(b)), expected, rtol=1e-4)
 
