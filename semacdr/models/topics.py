@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from semacdr.data.ratings import RatingCatalogue
 from semacdr.data.schema import Float64Array, Int64Array
 from semacdr.errors import MissingExtraError
+from semacdr.progress import say
 
 MOST_SENTENCES = 20_000  # that an allocation learns from: more add time, not words
 LEARNING_TURNS, INFERENCE_TURNS = 10, 50
@@ -135,6 +136,7 @@ class AspectTopics(nn.Module):
 
     def _learn(self) -> None:
         counts = self._sentences(self.train_texts)[1]
+        say(f"learning aspects and topics from {min(counts.shape[0], MOST_SENTENCES)} sentences, once")
         aspect_words = learn_topics(counts, self.aspects)
         about = shares(counts, aspect_words).argmax(1)
         topic_words = np.stack([learn_topics(counts[about == a], self.topics) for a in range(self.aspects)])

@@ -41,6 +41,7 @@ from semacdr.models.rating_graph import RatingGraph, scatter_sum
 from semacdr.models.rating_parts import full_precision
 from semacdr.models.text_encoder import Backbone
 from semacdr.models.whitening import whiten
+from semacdr.progress import say
 
 MOST_LEVELS = 20  # distinct ratings: each has weights of its own
 
@@ -188,6 +189,7 @@ class RGCL(RatingRecommender):
         """Puts whitened vectors of the training reviews on the edges, once."""
         distinct, place = np.unique(self.text_of_edge, return_inverse=True)
         device = self.reviews.device
+        say(f"RGCL: encoding {len(distinct)} training reviews, once")
         backbone = Backbone(self.settings.encoder, max_tokens=self.settings.max_tokens).to(device)
         table = backbone.tokenise([self.catalogue.texts[text] for text in distinct])
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
