@@ -57,7 +57,7 @@ class AspectAttention(nn.Module):
         self.window = config.window
         self.project = nn.Parameter(torch.empty(config.aspects, config.word_dim, config.aspect_dim))
         self.query = nn.Parameter(torch.empty(config.aspects, config.window, config.aspect_dim))
-        nn.init.normal_(self.project, std=config.word_dim**-0.5)
+        nn.init.normal_(self.project, std=0.1 * config.word_dim**-0.5)  # larger aspect vectors diverge: see S and H
         nn.init.normal_(self.query, std=(config.window * config.aspect_dim) ** -0.5)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class Tower(nn.Module):
         first, last = nn.Linear(inputs, config.hidden), nn.Linear(config.hidden, config.factors)
         self.head = nn.Sequential(first, nn.ReLU(), nn.Dropout(config.dropout), last)
         self.head.apply(init_weights)
+        nn.init.normal_(last.weight, std=0.1 * config.hidden**-0.5)  # ratings start near the mean
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, M, W) word vectors and (B, M) mask -> (B, n)."""

@@ -55,8 +55,8 @@ class FactorisationMachine(nn.Module):
         self.w0 = nn.Parameter(torch.tensor(start))
         self.w = nn.Parameter(torch.empty(inputs))
         self.V = nn.Parameter(torch.empty(inputs, dim))
-        nn.init.normal_(self.w, std=0.1)
-        nn.init.normal_(self.V, std=0.1)
+        nn.init.normal_(self.w, std=0.01)  # so that ratings start near ``start``
+        nn.init.normal_(self.V, std=0.01)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, n) -> (B,)."""
