@@ -23,6 +23,7 @@ COMMANDS = {
     "data": "list, fetch, convert or describe data sets",
     "profile": "item descriptions by a language model",
     "embed": "text vectors of items, one table a view",
+    "ids": "semantic ids: items as short code sequences",
     "train": "train a model into a run folder",
     "evaluate": "metrics of a run",
     "bench": "every model of a config on every data set, and a leaderboard",
@@ -33,7 +34,9 @@ COMMANDS = {
 }
 # module that a command imports -> the extra that brings it
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "safetensors", "transformers", "sentence_transformers", "peft", "gguf"), "train"),
+    **dict.fromkeys(
+        ("torch", "safetensors", "transformers", "sentence_transformers", "peft", "gguf", "sklearn"), "train"
+    ),
     "recbole": "recbole",
     "optuna": "tune",
 }

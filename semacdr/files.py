@@ -139,6 +139,24 @@ def staged_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def holds_finished(path: Path, kind: str, key: str) -> bool:
+    """Whether a folder holds a finished product of this kind with this fingerprint, by its ``manifest.json``.
+
+    Raises:
+        InputError: the folder holds something else, which is not to be replaced.
+    """
+    if not path.exists():
+        return False
+    manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else None
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        if path.is_dir() and not any(path.iterdir()):
+            return False
+        article = "an" if kind[0] in "aeiou" else "a"
+        what = f"exists and is not {article} {kind.replace('-', ' ')} folder; it is left as it is"
+        raise InputError(what, where=str(path), fix="another --out")
+    return bool(manifest.get("fingerprint") == key)
+
+
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:

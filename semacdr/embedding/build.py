@@ -20,9 +20,9 @@ from semacdr.data.dataset import Dataset
 from semacdr.data.schema import ITEM_ID, USER_ID, Int64Array
 from semacdr.embedding.content import CONTENT_VERSION, content_texts
 from semacdr.embedding.encoder import DEFAULT_BATCH_SIZE, TextEncoder, encode_resumable
-from semacdr.embedding.table import ITEMS, MANIFEST, USERS, EmbeddingTable, write_table
+from semacdr.embedding.table import ITEMS, KIND, USERS, EmbeddingTable, write_table
 from semacdr.errors import InputError
-from semacdr.files import fingerprint, read_json
+from semacdr.files import fingerprint, holds_finished
 
 CONTENT = "content"
 
@@ -144,7 +144,7 @@ def build_table(
         view: {subject: len(texts.texts), "with_text": texts.with_text, "fallback": texts.fallback}
         for view, texts in views.items()
     }
-    skipped = _is_finished(out, key)
+    skipped = holds_finished(out, KIND, key)
     work = out.with_name(f".{out.name}.work")
     if not skipped:
         vectors = encode_resumable(encoder, list(distinct), work, batch_size)
@@ -167,16 +167,3 @@ def build_table(
         "seconds": round(time.monotonic() - started, 3),
         "cpu_seconds": round(time.process_time() - cpu_started, 3),
     }
-
-
-def _is_finished(out: Path, key: str) -> bool:
-    if not out.exists():
-        return False
-    manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else None
-    if manifest is None or manifest.get("kind") != "embedding-table":
-        if out.is_dir() and not any(out.iterdir()):
-            return False
-        raise InputError(
-            "exists and is not an embedding table; it is left as it is", where=str(out), fix="another --out"
-        )
-    return bool(manifest.get("fingerprint") == key)

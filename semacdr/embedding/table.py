@@ -16,6 +16,7 @@ from semacdr.progress import say
 
 MANIFEST = "manifest.json"
 ITEM_IDS = "item_ids.npy"
+KIND = "embedding-table"
 FORMAT_VERSION = 1
 ITEMS, USERS = "items", "users"
 """What the rows of a table are about."""
@@ -50,7 +51,7 @@ class EmbeddingTable:
                 fix="make one with: semacdr embed --dataset DIR --out DIR",
             )
         manifest = read_json(path / MANIFEST)
-        if manifest.get("kind") != "embedding-table" or manifest.get("format_version") != FORMAT_VERSION:
+        if manifest.get("kind") != KIND or manifest.get("format_version") != FORMAT_VERSION:
             raise InputError("not an embedding table of this version", where=str(path), fix="run semacdr embed again")
         found = manifest.get("subject", ITEMS)
         if found != subject:
@@ -156,5 +157,5 @@ def write_table(
         np.save(staging / ITEM_IDS, item_ids.astype(str))
         write_json(
             staging / MANIFEST,
-            {"kind": "embedding-table", "format_version": FORMAT_VERSION, "text_dim": dim, **manifest},
+            {"kind": KIND, "format_version": FORMAT_VERSION, "text_dim": dim, **manifest},
         )
