@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "metrics of a run",
     "bench": "every model of a config on every data set, and a leaderboard",
     "compare": "paired tests between runs",
+    "index": "a run's item vectors for fast top-k search",
     "recommend": "the top items for a user or a history",
     "loid": "LoRA plug-ins of LoID: pre-training, likeness of domains",
     "doctor": "what is installed, and what each extra would add",

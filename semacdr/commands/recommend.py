@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", metavar="NAME", help="the text encoder of --new-item, if the table does not say where"
     )
+    parser.add_argument(
+        "--index", type=Path, metavar="DIR", help="an index of semacdr index; every item is scored without"
+    )
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
     parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
     parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.k < 1:
         raise InputError(f"--k {args.k} is not a positive number")
     places = {"dataset": args.dataset, "embeddings": args.embeddings, "user_embeddings": args.user_embeddings}
-    recommender = RunRecommender.load(args.run, **places)
+    recommender = RunRecommender.load(args.run, index=args.index, **places)
     history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]
     domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
     answers = []

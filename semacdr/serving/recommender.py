@@ -19,6 +19,8 @@ from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
 from semacdr.models.base import VectorRecommender
 from semacdr.models.semacdr import SemaCDR
 from semacdr.run import LoadedRun, load_run
+from semacdr.serving.build_index import query_of, run_fingerprint
+from semacdr.serving.index import SearchIndex
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,19 @@ class RunRecommender:
     Histories are item ids, oldest first, from any domains; scores are comparable inside one answer only.
     """
 
-    def __init__(self, run: LoadedRun) -> None:
-        self.run, self.dataset, self.model = run, run.dataset, run.model
+    def __init__(self, run: LoadedRun, index: SearchIndex | None = None) -> None:
+        self.run, self.dataset, self.model, self.index = run, run.dataset, run.model, index
 
     @classmethod
-    def load(cls, path: str | Path, **places: Any) -> RunRecommender:
-        """Opens a run folder; ``dataset=``, ``embeddings=`` and ``user_embeddings=`` say where the data are now."""
-        return cls(load_run(path, **places))
+    def load(cls, path: str | Path, index: str | Path | None = None, **places: Any) -> RunRecommender:
+        """Opens a run folder; ``dataset=``, ``embeddings=`` and ``user_embeddings=`` say where the data are now.
+
+        With ``index``, a folder of ``semacdr index``, its items are searched in place of scoring the data set's; an
+        index of another run is an :class:`InputError`.
+        """
+        run = load_run(path, **places)
+        found = None if index is None else SearchIndex.load(index, run_fingerprint(run.path, run.manifest))
+        return cls(run, found)
 
     @cached_property
     def titles(self) -> list[str | None]:
@@ -98,6 +106,8 @@ class RunRecommender:
         """
         items = self.history(history, user)
         domain = self._domain(target_domain)
+        if self.index is not None:
+            return self._searched(self.index, items, domain, k, user)
         candidates = self._candidates(items, domain)
         scores = self._scores(items, domain, candidates, user)
         best = torch.topk(scores, min(k, len(candidates)))
@@ -109,6 +119,22 @@ class RunRecommender:
                 score=round(score, 6),
             )
             for item, score in zip(candidates[best.indices].tolist(), best.values.tolist())
+        ]
+
+    def _searched(
+        self, index: SearchIndex, items: Int32Array, domain: int, k: int, user: str | None
+    ) -> list[Recommendation]:
+        query = query_of(self.run, items, domain, -1 if user is None else self.dataset.known_user(user))
+        seen = [str(self.dataset.item_ids[item]) for item in items]
+        known = self.dataset.item_index
+        return [  # the index may hold items that came after the data set
+            Recommendation(
+                item_id=hit.item_id,
+                title=self.titles[known[hit.item_id]] if hit.item_id in known else None,
+                domain=hit.domain,
+                score=round(hit.score, 6),
+            )
+            for hit in index.search(query, k, self.dataset.domains[domain], [seen])[0]
         ]
 
     def thread_weights(

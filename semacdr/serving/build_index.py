@@ -1,0 +1,135 @@
+"""The index of a trained run: its item vectors, and how often the index finds what exact search finds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from semacdr.data.batches import history_batch
+from semacdr.data.schema import FloatArray, Int32Array
+from semacdr.errors import InputError
+from semacdr.files import file_sha256, fingerprint, holds_finished
+from semacdr.models.base import VectorRecommender
+from semacdr.progress import say
+from semacdr.run import WEIGHTS, LoadedRun
+from semacdr.serving.index import FORMAT_VERSION, KIND, SearchIndex
+from semacdr.serving.index_settings import IndexSettings, index_settings
+
+RECALL_USERS = 200
+RECALL_AT = 10
+_USERS_AT_ONCE = 256
+
+
+def run_fingerprint(path: Path, manifest: Mapping[str, Any]) -> str:
+    """Hash of what a run's item vectors depend on: model, settings, data and weights."""
+    keys = ("model", "config", "dataset_fingerprint", "embeddings_fingerprint", "user_embeddings_fingerprint")
+    return fingerprint({**{key: manifest.get(key) for key in keys}, "weights": file_sha256(path / WEIGHTS)})
+
+
+def vectors_of(run: LoadedRun) -> FloatArray:
+    """(N, D) item vectors of a run, without padding.
+
+    Raises:
+        InputError: a model whose score is no inner product, or vectors that are not numbers.
+    """
+    model = run.model
+    if not isinstance(model, VectorRecommender) or type(model).score is not VectorRecommender.score:
+        raise InputError(
+            f"{run.manifest['model']} does not score by the inner product of two vectors, so it cannot be indexed",
+            where=str(run.path),
+            fix="semacdr recommend RUN without --index",
+        )
+    vectors: FloatArray = model.prepared_items()[1:].cpu().numpy()
+    if not np.isfinite(vectors).all():
+        raise InputError("the model gives vectors that are not numbers", where=str(run.path), fix="train again")
+    return vectors
+
+
+def user_vectors(run: LoadedRun, histories: list[Int32Array], users: list[int], domain: int) -> FloatArray:
+    """(n, D) vectors of users for a target domain, index -1 for a user that is not in the data."""
+    parts = []
+    for start in range(0, len(users), _USERS_AT_ONCE):
+        some, who = histories[start : start + _USERS_AT_ONCE], users[start : start + _USERS_AT_ONCE]
+        batch = history_batch(some, [domain] * len(some), run.model.max_seq_len, who)
+        parts.append(run.model.encode(batch).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str, Any]:
+    """Indexes a run's items into a folder, unless that very index is there already, and measures its recall.
+
+    Returns:
+        out, skipped, fingerprint, kind, items, dim, engines, recall@10 of each domain, seconds.
+
+    Raises:
+        InputError: see :func:`vectors_of`; or ``out`` holds something else, or faiss is missing.
+    """
+    started = time.monotonic()
+    vectors = vectors_of(run)
+    own = run_fingerprint(run.path, run.manifest)
+    key = fingerprint({"version": FORMAT_VERSION, "run": own, "settings": settings.model_dump(mode="json")})
+    skipped = holds_finished(out, KIND, key)
+    if skipped:
+        index = SearchIndex.load(out)
+    else:
+        data = run.dataset
+        domain = data.item_domain[1:].astype(np.int64)
+        source = {"model": run.manifest["model"], "dataset": data.name, "fingerprint": own}
+        known = {"fingerprint": key, "run": source}
+        index = SearchIndex.build(data.item_ids[1:].tolist(), domain, vectors, data.domains, settings, known)
+        say(f"{len(index)} vectors indexed; measuring recall@{RECALL_AT}")
+        index.manifest["recall"] = measure_recall(run, index, vectors)
+        index.save(out)
+    return {
+        "out": str(out),
+        "skipped": skipped,
+        "fingerprint": key,
+        "kind": settings.kind,
+        "items": len(index),
+        "dim": index.dim,
+        "engines": index.engines,
+        "recall": index.manifest["recall"],
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def measure_recall(run: LoadedRun, index: SearchIndex, vectors: FloatArray) -> dict[str, Any]:
+    """Which share of the exact top 10 an index finds, for a sample of users, without what they have seen.
+
+    Returns:
+        users, k, and domain -> mean recall; domains without an unseen item are left out.
+    """
+    data = run.dataset
+    exact = SearchIndex.build(
+        data.item_ids[1:].tolist(), data.item_domain[1:].astype(np.int64), vectors, data.domains, index_settings({})
+    )
+    random = np.random.default_rng(index.settings.seed)
+    users = np.sort(random.choice(data.num_users, min(RECALL_USERS, data.num_users), replace=False)).tolist()
+    histories = [data.user_items(user) for user in users]
+    seen = [[str(data.item_ids[item]) for item in history] for history in histories]
+    recall = {}
+    for at, name in enumerate(data.domains):
+        queries = user_vectors(run, histories, users, at)
+        found, right = (one.search(queries, RECALL_AT, name, seen) for one in (index, exact))
+        shares = [
+            len({hit.item_id for hit in got} & {hit.item_id for hit in best}) / len(best)
+            for got, best in zip(found, right)
+            if best
+        ]
+        if shares:
+            recall[name] = round(float(np.mean(shares)), 4)
+    return {"users": len(users), "k": RECALL_AT, "domains": recall}
+
+
+def query_of(run: LoadedRun, history: Int32Array, domain: int, user: int) -> FloatArray:
+    """(1, D) the vector of one user; one that is not of numbers is an :class:`InputError`."""
+    with torch.no_grad():
+        query = user_vectors(run, [history], [user], domain)
+    if not np.isfinite(query).all():
+        raise InputError("the model gives scores that are not numbers", where=str(run.path), fix="train again")
+    return query
