@@ -82,7 +82,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     )
     if found["without_vector"]:
         lines.append(
-            f"{found['without_vector']} of {found['items']} items have no vector: only the last token tells them"
+            f"{found['without_vector']} of {found['items']} items have no vector and only a last token of their own; "
+            f"the others need {found['last_token_size_with_vector']} values of it"
         )
     for example in found.get("examples", ()):
         lines.append(f"code {example['code']} of level 1")
