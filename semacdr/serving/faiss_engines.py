@@ -16,7 +16,8 @@ from semacdr.errors import InputError
 from semacdr.faiss_library import load_faiss
 from semacdr.serving.index_settings import IndexSettings
 
-_TRAIN_ROWS_PER_LIST = 256
+_TRAIN_ROWS_PER_LIST = 64
+_TRAIN_ROWS_PER_CODE = 32
 
 
 class FlatEngine:
@@ -120,13 +121,14 @@ def _trained_ivf_pq(faiss: Any, vectors: FloatArray, settings: IndexSettings) ->
         raise InputError(
             f"code_bytes = {settings.code_bytes} does not divide the {dim} columns", fix=f"one of {fitting}"
         )
-    size = settings.code_bytes or max(size for size in range(1, max(dim // 2, 1) + 1) if dim % size == 0)
+    size = settings.code_bytes or max(size for size in range(1, max(dim // 4, 1) + 1) if dim % size == 0)
     lists = min(settings.lists or round(4 * math.sqrt(rows)), rows)
     index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, lists, size, 8, faiss.METRIC_INNER_PRODUCT)
+    index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, _TRAIN_ROWS_PER_CODE  # more costs minutes for nothing
     for clustering in (index.cp, index.pq.cp):
         clustering.seed = 1234 + settings.seed
         clustering.min_points_per_centroid = 1  # no warning for small catalogues
-    sample = min(rows, max(lists, 256) * _TRAIN_ROWS_PER_LIST)
+    sample = min(rows, max(lists * _TRAIN_ROWS_PER_LIST, 256 * _TRAIN_ROWS_PER_CODE))
     index.train(np.ascontiguousarray(vectors[np.linspace(0, rows - 1, sample).astype(np.int64)], np.float32))
     return index
 

@@ -25,7 +25,7 @@ class IndexSettings(Settings):
     probes: int | None = Field(None, ge=1)
     """ivf-pq: cells looked into for a query; null is an eighth of them."""
     code_bytes: int | None = Field(None, ge=1)
-    """ivf-pq: bytes of a coded vector, a divisor of D; null is the largest one up to D / 2."""
+    """ivf-pq: bytes of a coded vector, a divisor of D; null is the largest one up to D / 4."""
     refine: int = Field(8, ge=1)
     """ivf-pq: this many times k candidates are scored with their true vectors."""
     links: int = Field(32, ge=2)
