@@ -210,7 +210,8 @@ def markdown(whole: dict[str, Any]) -> str:
         "# Top-k search by inner product",
         "",
         f"D = {whole['dim']}, top {TOP}, {whole['clusters']} clusters, spread: {whole['spread']}; {where['cpu']}, "
-        f"threads: {where['threads']}, torch {where['torch']}, faiss {where['faiss']}. Each kind in a process of its own.",
+        f"threads: {where['threads']}, torch {where['torch']}, faiss {where['faiss']}. "
+        "Each kind in a process of its own.",
         "",
         "| items | kind | build s (CPU) | peak MiB | engine MiB | 1 query p50 / p99 ms | 1,000 queries p50 / p99 s "
         "| recall@10 | rescued |",
