@@ -73,15 +73,16 @@ class ExactEngine:
     ) -> tuple[Int64Array, FloatArray]:
         """See :class:`Engine`."""
         rows, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
-        dead = torch.from_numpy(~alive)
+        dead, alive_count = torch.from_numpy(~alive), int(alive.sum())
         for start in range(0, len(queries), _QUERIES):
-            part = torch.from_numpy(np.ascontiguousarray(queries[start : start + _QUERIES]))
-            best, at = part.new_empty((len(part), 0)), torch.empty((len(part), 0), dtype=torch.long)
+            part = queries[start : start + _QUERIES]
+            best, at = torch.empty((len(part), 0)), torch.empty((len(part), 0), dtype=torch.long)
             for first in range(0, len(vectors), _ITEMS):
-                # a copy, since the vectors may be a read-only map of a file, which torch must not see
-                block = torch.from_numpy(np.array(vectors[first : first + _ITEMS]))
-                product = part @ block.T
-                product[:, dead[first : first + len(block)]] = -torch.inf
+                block = vectors[first : first + _ITEMS]
+                # by numpy: the vectors may be a read-only map of a file, which torch takes as a copy only
+                product = torch.from_numpy(part @ block.T)
+                if len(alive) != alive_count:
+                    product[:, dead[first : first + len(block)]] = -torch.inf
                 found = torch.topk(product, min(count, len(block)))
                 best, at = torch.cat([best, found.values], 1), torch.cat([at, found.indices + first], 1)
                 if best.shape[1] > count:
