@@ -10,7 +10,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_API = dict.fromkeys(("convert", "load", "embed", "train", "evaluate", "recommender"), "semacdr.api")
+_NAMES = ("convert", "load", "embed", "semantic_ids", "train", "evaluate", "index", "recommender")
+_API = dict.fromkeys(_NAMES, "semacdr.api")
 
 
 def __getattr__(name: str) -> Any:

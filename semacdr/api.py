@@ -10,7 +10,11 @@ from semacdr.data.convert import convert as _convert
 from semacdr.data.dataset import Dataset
 from semacdr.data.schema import SplitName
 from semacdr.embedding.build import build_table, read_profiles
+from semacdr.embedding.build_ids import build_ids
 from semacdr.embedding.encoder import SentenceEncoder
+from semacdr.embedding.id_input import table_input
+from semacdr.embedding.id_settings import id_settings
+from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.evaluation.evaluate import evaluate as _evaluate
 from semacdr.evaluation.negatives import DEFAULT_SEED
@@ -21,6 +25,9 @@ from semacdr.models.recbole_own import is_own
 from semacdr.models.registry import rates
 from semacdr.rating_run import is_rating_run, load_rating_run
 from semacdr.run import load_run, read_run
+from semacdr.serving.build_index import build_index
+from semacdr.serving.index import SearchIndex
+from semacdr.serving.index_settings import index_settings
 from semacdr.serving.recommender import RunRecommender
 from semacdr.training.rating import train_rating
 from semacdr.training.trainer import train as _train
@@ -57,6 +64,20 @@ def embed(dataset: Dataset, out: PathLike, profiles: PathLike | None = None, enc
     found = None if profiles is None else read_profiles(Path(profiles))
     summary = build_table(dataset, SentenceEncoder(encoder), Path(out), found)
     return EmbeddingTable.load(out, summary["subject"])
+
+
+def semantic_ids(table: EmbeddingTable, out: PathLike, dataset: Dataset | None = None, **settings: Any) -> SemanticIds:
+    """Short code sequences of the items of a table, in one space for all domains; ids of the same inputs are reused.
+
+    Args:
+        table: text vectors of the items.
+        out: the folder of the ids.
+        dataset: names the items' domains.
+        settings: of :class:`~semacdr.embedding.id_settings.IdSettings`, for example ``levels=4, method="rq-vae"``.
+    """
+    chosen = id_settings(settings)
+    build_ids(table_input(table, chosen.views), Path(out), chosen, dataset)
+    return SemanticIds.load(out)
 
 
 def train(
@@ -111,6 +132,20 @@ def evaluate(
     return result.metrics
 
 
-def recommender(run: PathLike) -> RunRecommender:
-    """Opens a finished run for recommendations."""
-    return RunRecommender.load(run)
+def index(run: PathLike, out: PathLike | None = None, kind: str = "exact", **settings: Any) -> SearchIndex:
+    """An index over a run's item vectors, in ``RUN/index`` by default; one of the same inputs is reused.
+
+    Args:
+        run: a finished run of a model that scores by an inner product.
+        out: the folder.
+        kind: ``exact``, ``flat``, ``ivf-pq`` or ``hnsw``.
+        settings: of :class:`~semacdr.serving.index_settings.IndexSettings`.
+    """
+    folder = Path(run) / "index" if out is None else Path(out)
+    build_index(load_run(run), folder, index_settings({"kind": kind, **settings}))
+    return SearchIndex.load(folder)
+
+
+def recommender(run: PathLike, index: PathLike | None = None) -> RunRecommender:
+    """Opens a finished run for recommendations; ``index`` is a folder of ``semacdr index`` to search in."""
+    return RunRecommender.load(run, index=index)

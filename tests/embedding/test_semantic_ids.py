@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import semacdr
 from semacdr.cli import main
 from semacdr.data.schema import FloatArray
 from semacdr.embedding.build_ids import build_ids
@@ -262,6 +263,13 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     joined = table_input(EmbeddingTable.load(folder / "table")).vectors
     assert joined.shape == (48, 32)
     assert ids.decode(ids.encode(joined)) == list(ids.item_ids)
+
+
+def test_the_function_is_the_command(folder: Path, tmp_path: Path) -> None:
+    table = EmbeddingTable.load(folder / "table")
+    ids = semacdr.semantic_ids(table, tmp_path / "ids", semacdr.load(folder / "data"), codes=8, views=["content"])
+    assert ids.levels == 3
+    assert ids.decode(ids.encode(table.matrix("content"))) == list(ids.item_ids)
 
 
 def test_views_and_no_data_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import semacdr
 from semacdr import faiss_library
 from semacdr.cli import main
 from semacdr.commands import doctor
@@ -73,6 +74,14 @@ def test_the_index_stands_in_the_run_by_default(folder: Path, capsys: pytest.Cap
     assert main(["index", str(folder / "sasrec")]) == 0
     assert (folder / "sasrec" / "index" / "manifest.json").is_file()
     assert "tea: exact, recall@10 1.0000" in capsys.readouterr().out
+
+
+def test_the_functions_are_the_commands(folder: Path, tmp_path: Path) -> None:
+    index = semacdr.index(folder / "sasrec", tmp_path / "index", kind="flat")
+    assert index.engines == {"tea": "flat", "pans": "flat"}
+    plain = semacdr.recommender(folder / "sasrec").recommend(["tea1"], "tea")
+    searched = semacdr.recommender(folder / "sasrec", tmp_path / "index").recommend(["tea1"], "tea")
+    assert [item.item_id for item in searched] == [item.item_id for item in plain]
 
 
 def test_another_runs_index_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
