@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "paired tests between runs",
     "index": "a run's item vectors for fast top-k search",
     "recommend": "the top items for a user or a history",
+    "report": "a page of pictures on a bench or on runs",
     "loid": "LoRA plug-ins of LoID: pre-training, likeness of domains",
     "doctor": "what is installed, and what each extra would add",
 }

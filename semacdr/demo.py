@@ -25,6 +25,8 @@ from semacdr.files import read_json, write_json, write_text
 from semacdr.models.adapter import mean_gate
 from semacdr.models.semacdr import SemaCDR
 from semacdr.progress import duration, say
+from semacdr.report.report import REPORT, write_report
+from semacdr.report.runs import runs_subject
 from semacdr.run import load_run
 from semacdr.serving.recommender import RunRecommender
 
@@ -91,6 +93,8 @@ def run_demo(out: Path) -> dict[str, Any]:
     summary = _summary(out, rows, profiles)
     write_text(out / "leaderboard.md", summary)
     print(summary)
+    labels = {out / contender.folder: contender.label for contender in CONTENDERS}
+    write_report(runs_subject("MovieLens 100k as two genre domains", labels), out / REPORT)
     say(f"demo: done in {duration(time.monotonic() - started)}; everything is in {out}")
     return {"rows": rows}
 

@@ -207,6 +207,8 @@ class BenchConfig(Settings):
     tuning: Tuning | None = None
     """None: every model runs with the settings of its entry."""
     published: list[Published] = Field(default_factory=list)
+    titles: bool = True
+    """Items are called by their titles in report.html; False for data whose titles may not be passed on."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

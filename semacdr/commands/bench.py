@@ -2,9 +2,9 @@
 
 One process a cell (a data set, a model, a seed), each cell a run folder; a bench that was killed goes on with the same
 command, and after a change of the config only what it changes is run. leaderboard.json, leaderboard.md and
-comparisons.json (paired tests, Holm-corrected) are written anew after every cell. A failed cell is a row with its
-error, and the rest goes on; --retry-failed tries it again. Paths in the config are relative to its data_root.
---record keeps the small results of finished cells, without weights and ids, and takes from there what is done.
+comparisons.json (paired tests, Holm-corrected) are written anew after every cell, report.html at the end. A failed cell
+is a row with its error, and the rest goes on; --retry-failed tries it again. Paths in the config are relative to its
+data_root. --record keeps the small results of finished cells, without weights and ids, and takes from there what is done.
 
 For example:
   semacdr bench bench/quick.yaml --dry-run
@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
     from semacdr.bench.runner import Runner
     from semacdr.commands.nested import print_json
     from semacdr.errors import InputError
+    from semacdr.report.report import REPORT, write_report
+    from semacdr.report.subject import bench_subject
 
     if args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: at least 1")
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
             print(bench.plan())
         return
     Runner(bench, lines, args.jobs, args.retry_failed, record).run()
+    write_report(bench_subject(out), out / REPORT)
     cells = bench.cell_list()
     if args.json:
         print_json({"out": str(out), "cells": cells, "rows": bench.results()[0]})

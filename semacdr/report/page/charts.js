@@ -1,0 +1,118 @@
+// Bars of each domain, cold items and users, cost.
+const BARS = 14; // in one picture; the table has all
+
+// Horizontal bars, a line of text above each. Items: {label, value, low, high, colour, hollow}.
+function bars(width, items, format) {
+  const step = 38, right = width - 2;
+  const top = Math.max(...items.map((item) => item.high ?? item.value), 0) || 1;
+  const x = linear(0, top, 0, right);
+  const picture = canvas(width, items.length * step + 2);
+  items.forEach((item, at) => {
+    const y = at * step;
+    const most = Math.floor((width - 70) / 6.6);
+    const label = item.label.length > most ? `${item.label.slice(0, most - 1)}…` : item.label;
+    picture.append(
+      svg("text", { x: 0, y: y + 13 }, label),
+      svg("text", { x: right, y: y + 13, "text-anchor": "end", class: "strong" }, format(item.value)),
+      svg("rect", { class: "track", x: 0, y: y + 19, width: right, height: 10, rx: 2 }),
+      svg("rect", {
+        class: "mark", x: item.hollow ? 0.75 : 0, y: y + (item.hollow ? 19.75 : 19), width: Math.max(1, x(item.value) - (item.hollow ? 1.5 : 0)), height: item.hollow ? 8.5 : 10, rx: 2,
+        fill: item.hollow ? "none" : item.colour, stroke: item.hollow ? "var(--dim)" : null, "stroke-width": item.hollow ? 1.5 : null, "stroke-dasharray": item.hollow ? "4 3" : null,
+      }),
+    );
+    if (isNumber(item.low)) picture.append(whisker(x(item.low), x(item.high), y + 24, false));
+  });
+  return picture;
+}
+
+function drawDomains(section, width) {
+  const rows = numbers().filter((row) => row.protocol === state.protocol && row.metric === state.metric && row.subset === state.subset);
+  const order = models();
+  const place = (row) => (row.source === "measured" ? order.indexOf(row.model) : order.length);
+  const grid = el("div", { class: "grid" });
+  const domains = domainsOf(rows);
+  const inner = panelWidth(width, 19, domains.length);
+  for (const domain of domains) {
+    const mine = rows.filter((row) => row.domain === domain).sort((a, b) => place(a) - place(b));
+    const published = mine.filter((row) => row.source !== "measured");
+    const kept = [...mine.filter((row) => row.source === "measured").slice(0, BARS - published.length), ...published];
+    const items = kept.map((row) => ({
+      label: row.source === "measured" ? row.model : `${row.model} (published)`, value: row.mean, low: row.ci_low, high: row.ci_high, colour: colourOf(row.model), hollow: row.source !== "measured",
+    }));
+    const best = mine.reduce((a, b) => ((lowerIsBetter(state.metric) ? b.mean < a.mean : b.mean > a.mean) ? b : a));
+    const targets = mine.find((row) => row.n_targets)?.n_targets;
+    const title = `${domain === "all" ? "All domains" : domain}${targets ? `, ${count(targets)} targets` : ""}`;
+    grid.append(
+      figure(title, `${state.metric} of ${mine.length} models with intervals; the best is ${best.model} with ${score(best.mean)}.`, bars(inner, items, score), ["Model", state.metric, "low", "high", "source"], () => mine.map((row) => [row.model, score(row.mean), score(row.ci_low), score(row.ci_high), row.source])),
+    );
+  }
+  section.append(grid);
+}
+
+function drawBuckets(section, width) {
+  const rows = numbers().filter((row) => row.source === "measured" && row.protocol === state.protocol && row.metric === state.metric && row.domain === state.domain);
+  const kinds = [
+    ["item", "Items by their training events", "training events of the item"],
+    ["user", "Users by their events in the domain", "events of the user in the domain"],
+  ];
+  const grid = el("div", { class: "grid wide" });
+  const inner = panelWidth(width, 26, 2);
+  for (const [kind, title, axis] of kinds) {
+    const all = rows.filter((row) => row.subset.startsWith(`${kind} `));
+    if (!all.length) continue;
+    const buckets = distinct(all.map((row) => row.subset)).sort((a, b) => bucketStart(a) - bucketStart(b));
+    const shown = models().filter((model) => state.shown.has(model) && all.some((row) => row.model === model));
+    const mine = all.filter((row) => shown.includes(row.model));
+    const top = Math.max(...mine.map((row) => row.ci_high ?? row.mean), 1e-9);
+    const height = 250, box = { left: 46, right: inner - 8, top: 10, bottom: height - 44 };
+    const y = linear(0, top, box.bottom, box.top);
+    const picture = canvas(inner, height);
+    frame(picture, box, ticks(0, top), y);
+    const slot = (box.right - box.left) / buckets.length;
+    const targets = (bucket) => all.find((row) => row.subset === bucket)?.n_targets;
+    buckets.forEach((bucket, at) =>
+      picture.append(
+        svg("text", { x: box.left + slot * (at + 0.5), y: box.bottom + 17, "text-anchor": "middle" }, bucket.replace(`${kind} `, "")),
+        svg("text", { class: "dim", x: box.left + slot * (at + 0.5), y: box.bottom + 33, "text-anchor": "middle", "font-size": 11 }, `${count(targets(bucket))} targets`),
+      ),
+    );
+    shown.forEach((model, index) => {
+      const dodge = shown.length > 1 ? (index / (shown.length - 1) - 0.5) * Math.min(slot * 0.55, 70) : 0;
+      const points = buckets.map((bucket, at) => ({ row: mine.find((row) => row.model === model && row.subset === bucket), x: box.left + slot * (at + 0.5) + dodge })).filter((point) => point.row);
+      const line = points.map((point, at) => `${at ? "L" : "M"}${point.x.toFixed(1)} ${y(point.row.mean).toFixed(1)}`).join("");
+      picture.append(svg("path", { d: line, fill: "none", stroke: colourOf(model), "stroke-width": 1.3, "stroke-dasharray": dashOf(model), opacity: 0.55 }));
+      for (const point of points) {
+        if (isNumber(point.row.ci_low)) picture.append(svg("line", { x1: point.x, x2: point.x, y1: y(point.row.ci_low), y2: y(point.row.ci_high), stroke: colourOf(model), "stroke-width": 1.6 }));
+        picture.append(mark(shapeOf(model), point.x, y(point.row.mean), 4.2, { fill: colourOf(model), class: "mark halo", "stroke-width": 1 }, ));
+      }
+    });
+    grid.append(
+      figure(title, `${state.metric} of ${shown.length} models, by ${axis}: ${buckets.map((bucket) => bucket.replace(`${kind} `, "")).join(", ")}.`, picture, ["Model", axis, state.metric, "low", "high", "targets"], () => all.map((row) => [row.model, row.subset.replace(`${kind} `, ""), score(row.mean), score(row.ci_low), score(row.ci_high), count(row.n_targets)]), el("p", { class: "sub" }, `${state.metric}, by ${axis}`)),
+    );
+  }
+  if (!grid.children.length) grid.append(el("p", { class: "note" }, "No buckets were evaluated for this choice."));
+  section.append(grid);
+}
+
+const bucketStart = (subset) => parseInt(subset.replace(/^\D+/, ""), 10) + (subset.includes(">") ? 0.5 : 0);
+
+function drawCosts(section, width) {
+  const mine = DATA.costs.filter((cost) => cost.dataset === state.dataset);
+  const panels = [
+    ["train_cpu_seconds", "CPU seconds of training", seconds],
+    ["peak_rss_bytes", "Peak memory", bytes],
+    ["parameters", "Parameters", count],
+  ];
+  const grid = el("div", { class: "grid" });
+  const inner = panelWidth(width, 19, 3);
+  for (const [key, title, format] of panels) {
+    const rows = mine.filter((cost) => isNumber(cost[key])).sort((a, b) => b[key] - a[key]);
+    if (!rows.length) continue;
+    const name = (cost) => (cost.domain ? `${cost.model}, ${cost.domain}` : cost.model);
+    const items = rows.slice(0, BARS).map((cost) => ({ label: name(cost), value: cost[key], colour: colourOf(cost.model) }));
+    grid.append(
+      figure(title, `${title} of ${rows.length} models; the most: ${name(rows[0])} with ${format(rows[0][key])}.`, bars(inner, items, format), ["Model", title, "device"], () => rows.map((cost) => [name(cost), format(cost[key]), cost.device ?? "–"])),
+    );
+  }
+  section.append(grid);
+}

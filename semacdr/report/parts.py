@@ -1,0 +1,110 @@
+"""The parts of a report that need a trained model: map, weights, examples; kept in the run folder once they are made.
+
+What is kept holds item ids and no titles, so that it may stay where titles may not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semacdr.errors import SemacdrError
+from semacdr.files import file_sha256, fingerprint, read_json, write_json
+from semacdr.progress import say
+from semacdr.report.subject import RUN, RunEntry, Subject
+
+FORMAT_VERSION = 1
+KEPT = "report_parts.json"
+MODELS = 6  # of each data set, the best
+
+
+def model_parts(
+    subject: Subject, dataset: str, places: Mapping[str, str | Path | None]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The parts of the best models on a data set, the first seed of each.
+
+    Args:
+        subject: the report's subject.
+        dataset: name of the data set.
+        places: where its folders are now, for :func:`semacdr.run.load_run`.
+
+    Returns:
+        a list of ``{model, seed, domains, map, weights, examples}``, best model first, and what could not be made.
+    """
+    first: dict[str, RunEntry] = {}
+    for run in subject.runs:
+        if run.dataset == dataset and run.state == "done" and run.domain is None:
+            first.setdefault(run.label, run)
+    order = [label for label in subject.best_first(dataset) if label in first]
+    order += [label for label in first if label not in order]
+    parts, notes = [], []
+    for label in order[:MODELS]:
+        try:
+            made = _parts(first[label], _with_dataset(places, subject.datasets.get(dataset), first[label]))
+        except (SemacdrError, OSError, KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
+            what = error.what if isinstance(error, SemacdrError) else str(error) or type(error).__name__
+            notes.append(f"{label}: no map, weights or examples, because {without_folders(what)}.")
+            continue
+        parts.append({"model": label, "seed": first[label].seed, **made})
+    if len(order) > MODELS:
+        notes.append(f"Maps, weights and examples are those of the best {MODELS} of {len(order)} models.")
+    return parts, notes
+
+
+def without_folders(text: str) -> str:
+    """A message without the folders of this machine: of each absolute path the last name."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/:'\"]+/)+([^\s/:'\"]+)", r"\1", text)
+
+
+def _with_dataset(
+    places: Mapping[str, str | Path | None], beside: Path | None, run: RunEntry
+) -> dict[str, str | Path | None]:
+    """The places, with the data set of a bench that was moved as a whole."""
+    found = dict(places)
+    if found.get("dataset") is None and beside is not None and beside.is_dir():
+        manifest = read_json(run.folder / RUN)
+        if not Path(manifest["dataset"]).is_dir():
+            found["dataset"] = beside
+    return found
+
+
+def _parts(run: RunEntry, places: Mapping[str, str | Path | None]) -> dict[str, Any]:
+    """Those that the run folder keeps, if they are of its weights, else new ones."""
+    key = fingerprint(
+        {
+            "format": FORMAT_VERSION,
+            "run": read_json(run.folder / RUN),
+            "weights": file_sha256(run.folder / "model.safetensors"),
+        }
+    )
+    kept = run.folder / KEPT
+    if kept.is_file():
+        old = read_json(kept)
+        if old.get("key") == key:
+            return dict(old["parts"])
+    say(f"report: {run.label}: map, weights and examples")
+    parts = _make(run, places)
+    write_json(kept, {"key": key, "parts": parts})
+    return parts
+
+
+def _make(run: RunEntry, places: Mapping[str, str | Path | None]) -> dict[str, Any]:
+    from semacdr.report.examples import examples
+    from semacdr.report.item_map import item_map
+    from semacdr.report.weights import weights
+    from semacdr.run import load_run
+
+    given = {name: place for name, place in places.items() if place is not None}
+    loaded = load_run(run.folder, **given)  # type: ignore[arg-type]
+    found = item_map(loaded)
+    if found:
+        index = loaded.dataset.item_index
+        found["domain"] = [int(loaded.dataset.item_domain[index[item]]) for item in found["items"]]
+    return {
+        "domains": list(loaded.dataset.domains),
+        "map": found,
+        "weights": weights(loaded),
+        "examples": examples(loaded),
+    }
