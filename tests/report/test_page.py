@@ -1,0 +1,190 @@
+"""The page in a real browser: it loads alone, draws everything, can be sorted and read by keyboard, shows text as text."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.planted_bench import LABEL, MARKUP
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH: apt-get install chromium")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PATIENCE_MS = 120_000  # of a busy machine
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=PATIENCE_MS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any, bench: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page as it opens; whatever it says to the console or asks the network for is an error."""
+    made = browser.new_page(**getattr(request, "param", {"viewport": {"width": 1200, "height": 900}}))
+    made.set_default_timeout(PATIENCE_MS)
+    heard: list[str] = []
+    made.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
+    made.on("pageerror", lambda error: heard.append(str(error)))
+    made.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else heard.append(asked.url))
+    made.goto((bench / "report.html").as_uri())
+    yield made
+    made.close()
+    assert heard == []
+
+
+def column(page: Any, index: int) -> list[str]:
+    cells = f"#board tbody:first-of-type tr td:nth-child({index})"
+    return list(page.eval_on_selector_all(cells, "cells => cells.map((cell) => cell.firstChild.textContent)"))
+
+
+def sorted_as(page: Any, key: str) -> str:
+    header = page.locator(f"#board th:has(button[data-key={key}])")
+    return str(header.get_attribute("aria-sort"))
+
+
+def choose(page: Any, **choice: str) -> None:
+    for name, value in choice.items():
+        page.select_option(f"#choices select[name={name}]", value)
+
+
+def test_the_leaderboard_is_sorted_by_click_and_by_keyboard(page: Any) -> None:
+    choose(page, domain="tea")  # where no published row stands
+    means = column(page, 2)
+    assert len(means) == 3
+    assert means == sorted(means, reverse=True)
+    assert sorted_as(page, "mean") == "descending"
+    page.click("#board button[data-key=mean]")
+    assert column(page, 2) == sorted(means)
+    assert (sorted_as(page, "mean"), sorted_as(page, "model")) == ("ascending", "none")
+    page.focus("#board button[data-key=model]")
+    page.keyboard.press("Enter")
+    names = column(page, 1)
+    assert names == ["Markov", LABEL, "SemaCDR"]
+    assert page.evaluate("document.activeElement.dataset.key") == "model"  # the keyboard stays where it was
+    page.keyboard.press("Space")
+    assert column(page, 1) == names[::-1]
+    assert sorted_as(page, "model") == "descending"
+
+
+def test_what_is_chosen_is_shown(page: Any) -> None:
+    before = column(page, 2)
+    choose(page, protocol="sampled-100", metric="hr@10", domain="pans", subset="user >5")
+    assert column(page, 2) != before
+    assert page.text_content("#board button[data-key=mean]") == "hr@10"
+    choose(page, dataset="shop")
+    assert column(page, 1) == ["Biases"]
+    assert page.text_content("#board button[data-key=mean]") == "mse"
+    assert not page.locator("#map").count()
+
+
+def test_published_and_failed_rows_are_told_apart(page: Any) -> None:
+    assert page.text_content("#board tr.published .tag") == "published"
+    failed = page.text_content("#board tr.failed")
+    assert "no GPU" in failed
+    assert "cuda:7" in failed
+    assert "Holm" in page.text_content("#leaderboard .legend")
+
+
+def test_every_picture_has_marks_words_and_a_table(page: Any) -> None:
+    figures = page.locator("figure")
+    sections = ["domains", "buckets", "training", "cost", "weights", "map"]
+    for name in sections:
+        assert page.locator(f"#{name} figure").count() > 0, name
+    for at in range(figures.count()):
+        one = figures.nth(at)
+        title = one.locator("h3").text_content()
+        assert one.locator("svg[role=img] .mark").count() > 0, title
+        assert one.locator("svg[role=img] > desc").text_content(), title
+    page.click("#domains figure summary")
+    assert page.locator("#domains figure").first.locator("tbody tr").count() == 3
+    page.click("#training .chip[aria-pressed=true] >> nth=0")
+    assert page.locator("#training .chip[aria-pressed=false]").count() == 1
+
+
+def test_titles_with_markup_are_text(page: Any) -> None:
+    assert page.evaluate("window.broken") is None
+    assert page.locator("main b, main script").count() == 0
+    assert MARKUP in page.text_content("#examples li >> nth=0")
+    assert f"a paper {MARKUP}" in page.text_content("#board tr.published")
+    assert page.locator("#examples .person").count() == 6
+
+
+def test_the_map_tells_what_a_point_is(page: Any) -> None:
+    page.focus("#map .map")
+    page.keyboard.press("ArrowRight")
+    tip = page.locator("#map .tip")
+    first = tip.text_content()
+    assert " number " in first
+    assert MARKUP in first
+    assert page.text_content("#map [aria-live]").startswith(first[: first.index(MARKUP)])
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowDown")
+    assert tip.text_content() != first
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.locator("#map g .mark").first.hover(force=True)
+    assert tip.is_visible()
+    assert " number " in tip.text_content()
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 400, "height": 800}}], indirect=True)
+def test_a_narrow_page_does_not_scroll_sideways(page: Any) -> None:
+    for dataset in ("shop", "planted"):
+        choose(page, dataset=dataset)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.locator("figure svg[role=img]").first.bounding_box()["width"] > 250
+
+
+def luminance(colour: str) -> float:
+    """Of ``rgb(r, g, b)``; WCAG 2.2, relative luminance."""
+    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+PROBE = """(names) => {
+  const probe = document.body.appendChild(document.createElement("i"));
+  const found = names.map((name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color; });
+  probe.remove();
+  return found;
+}"""
+
+
+@pytest.mark.parametrize(
+    "page", [{"color_scheme": scheme} for scheme in ("light", "dark")], ids=["light", "dark"], indirect=True
+)
+def test_contrast_in_both_schemes(page: Any, request: pytest.FixtureRequest) -> None:
+    texts, marks = ["--ink", "--dim", "--accent", "--warn", "--good"], [f"--c{at}" for at in range(8)]
+    paper, card, *colours = [luminance(each) for each in page.evaluate(PROBE, ["--paper", "--card", *texts, *marks])]
+    assert (paper < 0.1) == ("dark" in request.node.name)
+    for name, colour in zip([*texts, *marks], colours):
+        for ground in (paper, card):
+            ratio = (max(colour, ground) + 0.05) / (min(colour, ground) + 0.05)
+            assert ratio >= (4.5 if name in texts else 3), name  # WCAG 2.2: 1.4.3 for text, 1.4.11 for marks
+
+
+def test_ten_thousand_rows_are_cut_until_they_are_asked_for(browser: Any, tmp_path: Path) -> None:
+    from semacdr.report.report import write_report
+    from semacdr.report.subject import Subject
+
+    row = {"dataset": "many", "split": "s", "protocol": "full", "subset": "all", "domain": "all", "metric": "ndcg@10"}
+    rows = [{**row, "model": f"m{at}", "mean": at / 1e4, "seeds": 1, "source": "measured", "status": "ok"} for at in range(10_000)]
+    write_report(Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "many.html")
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto((tmp_path / "many.html").as_uri())
+    assert page.locator("#board tbody tr").count() == 300
+    assert page.text_content("#board tbody tr td") == "m9999"
+    page.close()
