@@ -12,7 +12,9 @@ import pytest
 from tests.report.planted_bench import LABEL, MARKUP
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH: apt-get install chromium")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -180,7 +182,10 @@ def test_ten_thousand_rows_are_cut_until_they_are_asked_for(browser: Any, tmp_pa
     from semacdr.report.subject import Subject
 
     row = {"dataset": "many", "split": "s", "protocol": "full", "subset": "all", "domain": "all", "metric": "ndcg@10"}
-    rows = [{**row, "model": f"m{at}", "mean": at / 1e4, "seeds": 1, "source": "measured", "status": "ok"} for at in range(10_000)]
+    rows = [
+        {**row, "model": f"m{at}", "mean": at / 1e4, "seeds": 1, "source": "measured", "status": "ok"}
+        for at in range(10_000)
+    ]
     write_report(Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "many.html")
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)

@@ -42,7 +42,7 @@ function count(value) {
 
 function pValue(value) {
   if (!isNumber(value)) return "–";
-  return value >= 0.001 ? value.toFixed(3) : value.toExponential(0);
+  return value >= 0.001 ? value.toFixed(3) : "< 0.001";
 }
 
 // The rows of the chosen data set that have a number.

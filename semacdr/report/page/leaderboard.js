@@ -29,10 +29,9 @@ function boardColumns(lines) {
     { key: "mean", title: state.metric },
     { key: "ci_low", title: "95 % interval", hide: !has("ci_low") },
     { key: "std", title: "± seeds", hide: !has("std") },
-    { key: "p", title: "p against the best", hide: !has("p") },
+    { key: "p", title: "p, Holm", hide: !has("p") },
     { key: "seeds", title: "Seeds" },
-    { key: "n_targets", title: "Targets", hide: !has("n_targets") },
-    { key: "train_cpu_seconds", title: "Training, CPU", hide: !has("train_cpu_seconds") },
+    { key: "train_cpu_seconds", title: "CPU", hide: !has("train_cpu_seconds") },
     { key: "peak_rss_bytes", title: "Memory", hide: !has("peak_rss_bytes") },
     { key: "parameters", title: "Parameters", hide: !has("parameters") },
     { key: "trials", title: "Trials", hide: !lines.some((line) => line.trials > 1) },
@@ -55,8 +54,8 @@ function intervalCell(line, scale) {
   const words = `${score(line.ci_low)} to ${score(line.ci_high)}`;
   const picture = svg(
     "svg",
-    { viewBox: "0 0 144 16", role: "img", "aria-label": words },
-    svg("rect", { class: "track", x: 0, y: 6, width: 144, height: 4, rx: 2 }),
+    { viewBox: "0 0 120 16", role: "img", "aria-label": words },
+    svg("rect", { class: "track", x: 0, y: 6, width: 120, height: 4, rx: 2 }),
     svg("line", { x1: scale(line.ci_low), x2: scale(line.ci_high), y1: 8, y2: 8, stroke: colourOf(line.model), "stroke-width": 4, "stroke-linecap": "round", opacity: 0.55 }),
     svg("circle", { cx: scale(line.mean), cy: 8, r: 4, fill: colourOf(line.model) }),
   );
@@ -88,6 +87,8 @@ function boardLegend(lines) {
       `Bold: the best measured mean; †: not significantly behind it (paired sign-flip test over users, p ≥ ${LEVEL} after Holm's correction over the domains and models of this protocol).`,
     );
   else if (lines.filter((line) => line.measured).length > 1) words.push(`Tests were made for ${DATA.lead[state.protocol]} over all targets alone.`);
+  const sized = lines.find((line) => isNumber(line.n_targets));
+  if (sized) words.push(`${count(sized.n_targets)} targets.`);
   words.push("Interval: the central 95 % of a bootstrap over users; ±: standard deviation over seeds.");
   if (lines.some((line) => !line.measured)) words.push("Published numbers are other people's, tested against nothing.");
   return words.join(" ");
@@ -99,7 +100,7 @@ function drawBoard(section) {
   const chosen = columns.find((column) => column.key === sorting.column) ?? columns.find((column) => column.key === "mean");
   if (sorting.column === null) sorting.descending = !lowerIsBetter(state.metric);
   const low = Math.min(...lines.map((line) => line.ci_low ?? line.mean)), high = Math.max(...lines.map((line) => line.ci_high ?? line.mean));
-  const scale = linear(low, high, 6, 138);
+  const scale = linear(low, high, 6, 114);
   const ordered = sortedLines(lines, chosen);
   const cut = sorting.all ? ordered : ordered.slice(0, LINES);
   const head = columns.map((column) => {

@@ -3,8 +3,8 @@ const main = document.getElementById("main");
 const SECTIONS = [
   { id: "leaderboard", title: "Leaderboard", lead: "Sort by a column's name. What is chosen above counts for the whole page.", draw: drawBoard },
   { id: "domains", title: "By domain", lead: "Means with their 95 % intervals over users, models in the order of the leading metric.", draw: drawDomains, if: () => numbers().length },
-  { id: "buckets", title: "Cold items and cold users", lead: "Who holds up where little is known.", draw: drawBuckets, legend: true, if: () => numbers().some((row) => /^(item|user) /.test(row.subset)) },
-  { id: "training", title: "Training", lead: "One line a run.", draw: drawCurves, legend: true, if: () => DATA.curves.some((entry) => entry.dataset === state.dataset) },
+  { id: "buckets", title: "Cold items and cold users", lead: "Who holds up where little is known.", draw: drawBuckets, legend: (model) => numbers().some((row) => row.model === model && row.source === "measured"), if: () => numbers().some((row) => /^(item|user) /.test(row.subset)) },
+  { id: "training", title: "Training", lead: "One line a run.", draw: drawCurves, legend: (model) => DATA.curves.some((entry) => entry.dataset === state.dataset && entry.model === model), if: () => DATA.curves.some((entry) => entry.dataset === state.dataset) },
   { id: "cost", title: "Cost", lead: "Means over seeds; of memory the most. Seconds are of one machine and whatever else it did.", draw: drawCosts, if: () => DATA.costs.some((cost) => cost.dataset === state.dataset) },
   { id: "weights", title: "Views and threads", lead: "What SemaCDR listens to.", draw: drawWeights, if: () => datasetEntry().weights.some((model) => Object.keys(model.gates).length + Object.keys(model.threads).length) },
   { id: "map", title: "Map of the items", lead: "Item vectors in two dimensions. Point at an item, or go from item to item with the arrow keys.", draw: drawMap, if: () => datasetEntry().maps.length },
@@ -18,8 +18,8 @@ function panelWidth(width, least, cards) {
   return Math.max(220, Math.floor((width - (columns - 1) * gap) / columns - frame));
 }
 
-function legend() {
-  const drawn = models();
+function legend(has) {
+  const drawn = models().filter(has);
   return el(
     "div",
     { class: "chips", role: "group", "aria-label": "Models shown" },
@@ -44,7 +44,7 @@ function redraw(id, width = pageWidth()) {
   const place = document.getElementById(id);
   if (!place) return;
   const made = el("section", { id, "aria-labelledby": `${id}-heading` }, el("h2", { id: `${id}-heading` }, section.title), el("p", { class: "lead" }, section.lead));
-  if (section.legend) made.append(legend());
+  if (section.legend) made.append(legend(section.legend));
   section.draw(made, width);
   place.replaceWith(made);
 }
