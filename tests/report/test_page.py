@@ -1,4 +1,4 @@
-"""The page in a real browser: it loads alone, draws everything, can be sorted and read by keyboard, shows text as text."""
+"""The page in a real browser: it loads alone, draws everything, is sorted and read by keyboard, shows text as text."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import pytest
 from tests.report.planted_bench import LABEL, MARKUP
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH: apt-get install chromium")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -136,7 +134,9 @@ def test_the_map_tells_what_a_point_is(page: Any) -> None:
     assert tip.text_content() != first
     page.keyboard.press("Escape")
     assert tip.is_hidden()
-    page.locator("#map g .mark").first.hover(force=True)
+    page.locator("#map g .mark").first.evaluate("mark => mark.scrollIntoView({ block: 'center' })")
+    box = page.locator("#map g .mark").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert tip.is_visible()
     assert " number " in tip.text_content()
 
@@ -181,11 +181,16 @@ def test_ten_thousand_rows_are_cut_until_they_are_asked_for(browser: Any, tmp_pa
     from semacdr.report.report import write_report
     from semacdr.report.subject import Subject
 
-    row = {"dataset": "many", "split": "s", "protocol": "full", "subset": "all", "domain": "all", "metric": "ndcg@10"}
-    rows = [
-        {**row, "model": f"m{at}", "mean": at / 1e4, "seeds": 1, "source": "measured", "status": "ok"}
-        for at in range(10_000)
-    ]
+    row: dict[str, Any] = {
+        "dataset": "many",
+        "split": "s",
+        "protocol": "full",
+        "subset": "all",
+        "domain": "all",
+        "metric": "ndcg@10",
+    }
+    row |= {"seeds": 1, "source": "measured", "status": "ok"}
+    rows = [{**row, "model": f"m{at}", "mean": at / 1e4} for at in range(10_000)]
     write_report(Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "many.html")
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
