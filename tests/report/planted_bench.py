@@ -26,7 +26,7 @@ def write_bench(folder: Path, **changes: Any) -> Path:
     write_vectors(folder / "table", Dataset.load(folder / "data"), ("content", "domain_agnostic"))
     write_reviews(folder / "reviews", users=30)
     films = {"name": "planted", "folder": "data", "embeddings": {"folder": "table"}}
-    rated = {"name": "shop", "folder": "reviews", "protocols": ["rating"], "rating_domains": ["tea", "pans"]}
+    rated = {"name": "shop", "folder": "reviews", "protocols": ["rating"], "rating_domains": ["tea"]}
     settings = {**TINY, "epochs": 3}
     models = [
         {"name": "Markov"},

@@ -32,7 +32,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, bench: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page as it opens; whatever it says to the console or asks the network for is an error."""
-    made = browser.new_page(**getattr(request, "param", {"viewport": {"width": 1200, "height": 900}}))
+    kind = getattr(request, "param", {"viewport": {"width": 1200, "height": 900}})
+    made = browser.new_page(reduced_motion="reduce", **kind)  # nothing glides while it is pointed at
     made.set_default_timeout(PATIENCE_MS)
     heard: list[str] = []
     made.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
