@@ -33,7 +33,7 @@ function drawExamples(section) {
   const entry = datasetEntry();
   const name = (item) => titleOf(entry, item);
   for (const [at, user] of entry.examples.entries()) {
-    const past = el("div", { class: "card past" }, el("h3", {}, `History${user.events > user.history.length ? `, the latest ${user.history.length} of ${user.events}` : ""}`), el("ol", { start: user.events - user.history.length + 1 }, user.history.map((item) => el("li", {}, name(item)))));
+    const past = el("div", { class: "card past" }, el("h3", {}, `History${user.events > user.history.length ? `, last ${user.history.length} of ${user.events}` : ""}`), el("ol", { start: user.events - user.history.length + 1 }, user.history.map((item) => el("li", {}, name(item)))));
     const lists = user.models.map((model) =>
       el("div", { class: "card" }, el("h3", {}, model.model), el("ol", {}, model.top.map((item) => el("li", { class: item === user.target ? "hit" : null }, item === user.target ? "✓ " : "", name(item), item === user.target ? el("span", { class: "hidden" }, " (the held-out item)") : null)))),
     );
