@@ -43,7 +43,7 @@ def model_parts(
     for label in order[:MODELS]:
         try:
             made = _parts(first[label], _with_dataset(places, subject.datasets.get(dataset), first[label]))
-        except (SemacdrError, OSError, KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
+        except Exception as error:  # whatever is wrong with one model, the page and the other models do without it
             what = error.what if isinstance(error, SemacdrError) else str(error) or type(error).__name__
             notes.append(f"{label}: no map, weights or examples, because {without_folders(what)}.")
             continue

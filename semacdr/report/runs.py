@@ -67,7 +67,7 @@ def runs_subject(title: str, runs: Mapping[Path, str | None]) -> Subject:
     tests: Rows = []
     for group in groups.values():
         rows, tests = _added(rows, tests, group, manifests)
-    protocols = {row["protocol"] for row in rows}
+    protocols = dict.fromkeys(row["protocol"] for row in rows)
     lead = {name: LEADS.get(name, LEAD) for name in protocols}
     return Subject(title, rows, tests, tuple(entries), lead, notes=tuple(notes))
 

@@ -101,7 +101,7 @@ def bench_subject(folder: Path) -> Subject:
             if cell["run"]
         )
         rows, tests = read_json(folder / LEADERBOARD), read_json(folder / COMPARISONS)
-        protocols = {row["protocol"] for row in rows if row["protocol"]}
+        protocols = dict.fromkeys(row["protocol"] for row in rows if row["protocol"])
         lead = {name: config["rating_metric"] if name in LEADS else config["metric"] for name in protocols}
         left = sum(cell["state"] == "left" for cell in cells)
         places = {entry["name"]: folder / entry["folder"] for entry in bench["datasets"] if entry["folder"]}
