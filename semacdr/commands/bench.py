@@ -4,7 +4,8 @@ One process a cell (a data set, a model, a seed), each cell a run folder; a benc
 command, and after a change of the config only what it changes is run. leaderboard.json, leaderboard.md and
 comparisons.json (paired tests, Holm-corrected) are written anew after every cell, report.html at the end. A failed cell
 is a row with its error, and the rest goes on; --retry-failed tries it again. Paths in the config are relative to its
-data_root. --record keeps the small results of finished cells, without weights and ids, and takes from there what is done.
+data_root. --record keeps the small results of finished cells, without weights and ids, and takes from there what is
+done.
 
 For example:
   semacdr bench bench/quick.yaml --dry-run
