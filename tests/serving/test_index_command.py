@@ -189,6 +189,11 @@ def test_two_builds_of_faiss_clash(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("faiss-cpu and faiss-gpu" in problem for problem in doctor.problems())
 
 
+def test_doctor_advises_no_second_build(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    assert "pip install 'semacdr[gpu]' once faiss-cpu is uninstalled" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("order", ["import faiss, torch", "import torch, faiss"])
 def test_faiss_and_torch_live_in_one_process(order: str) -> None:
     """Two OpenMP libraries: whichever comes first, both work, and give the same answer."""
