@@ -12,7 +12,7 @@ from semacdr.embedding.residual import nearest
 from semacdr.faiss_library import faiss_builds, load_faiss
 from semacdr.progress import say
 
-_START_ROWS_PER_CODE = 16
+_START_ROWS_PER_CODE = 64  # with 16, outliers become centres: fewer codes carry the later levels
 
 
 def kmeans_engine(settings: IdSettings) -> str:
