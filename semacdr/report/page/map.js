@@ -13,7 +13,7 @@ function drawMap(section, width) {
   const picture = canvas(inner, height);
   const places = map.items.map((item, at) => ({ item, domain: map.domain[at], x: pad + map.x[at] * (inner - 2 * pad), y: height - pad - map.y[at] * (height - 2 * pad) }));
   const group = svg("g", { opacity: 0.75 });
-  for (const place of places) group.append(mark(SHAPES[place.domain % SHAPES.length], place.x, place.y, places.length > 800 ? 2.6 : 3.6, { fill: `var(--c${place.domain % COLOURS})` }));
+  for (const place of places) group.append(mark(SHAPES[place.domain % SHAPES.length], place.x, place.y, places.length > 800 ? (inner < 600 ? 1.9 : 2.6) : 3.6, { fill: `var(--c${place.domain % COLOURS})` }));
   const ring = svg("circle", { r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2, visibility: "hidden" });
   picture.append(group, ring);
   const words = (place) => [titleOf(entry, place.item), `${entry.domains[place.domain]}${entry.item_titles ? `, ${entry.items[place.item]}` : ""}`];

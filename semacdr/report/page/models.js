@@ -38,6 +38,6 @@ function drawExamples(section) {
       el("div", { class: "card" }, el("h3", {}, model.model), el("ol", {}, model.top.map((item) => el("li", { class: item === user.target ? "hit" : null }, item === user.target ? "✓ " : "", name(item), item === user.target ? el("span", { class: "hidden" }, " (the held-out item)") : null)))),
     );
     const heading = el("summary", {}, el("h3", {}, `User ${user.user}, to be shown ${user.domain}`));
-    section.append(el("details", { class: "person", open: at < 2 }, heading, el("p", {}, "Held out and in truth next: ", el("span", { class: "hit" }, `✓ ${name(user.target)}`)), el("div", { class: "lists" }, past, lists)));
+    section.append(el("details", { class: "person", open: at < 2 }, heading, el("p", {}, "What came next, held out from all models: ", el("span", { class: "hit" }, `✓ ${name(user.target)}`)), el("div", { class: "lists" }, past, lists)));
   }
 }
