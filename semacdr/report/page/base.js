@@ -79,7 +79,8 @@ const colourOf = (model) => `var(--c${Math.max(0, models().indexOf(model)) % COL
 function subsetName(name) {
   if (name === "all") return "all targets";
   if (name === "strict") return "strict (a later day)";
-  return name.replace(/^item (.*)$/, "items with $1 training events").replace(/^user (.*)$/, "users with $1 events there");
+  return name.replace(/^item (.*)$/, "items with $1 training events").replace(/^user (.*)$/,
+    "users with $1 events there");
 }
 
 const titleOf = (entry, item) => (entry.item_titles && entry.item_titles[item]) || entry.items[item];

@@ -16,8 +16,10 @@ function bars(width, items, format) {
       svg("text", { x: right, y: y + 13, "text-anchor": "end", class: "strong" }, format(item.value)),
       svg("rect", { class: "track", x: 0, y: y + 19, width: right, height: 10, rx: 2 }),
       svg("rect", {
-        class: "mark", x: item.hollow ? 0.75 : 0, y: y + (item.hollow ? 19.75 : 19), width: Math.max(1, x(item.value) - (item.hollow ? 1.5 : 0)), height: item.hollow ? 8.5 : 10, rx: 2,
-        fill: item.hollow ? "none" : item.colour, stroke: item.hollow ? "var(--dim)" : null, "stroke-width": item.hollow ? 1.5 : null, "stroke-dasharray": item.hollow ? "4 3" : null,
+        class: "mark", x: item.hollow ? 0.75 : 0, y: y + (item.hollow ? 19.75 : 19),
+          width: Math.max(1, x(item.value) - (item.hollow ? 1.5 : 0)), height: item.hollow ? 8.5 : 10, rx: 2,
+        fill: item.hollow ? "none" : item.colour, stroke: item.hollow ? "var(--dim)" : null,
+          "stroke-width": item.hollow ? 1.5 : null, "stroke-dasharray": item.hollow ? "4 3" : null,
       }),
     );
     if (isNumber(item.low)) picture.append(whisker(x(item.low), x(item.high), y + 24, false));
@@ -26,7 +28,8 @@ function bars(width, items, format) {
 }
 
 function drawDomains(section, width) {
-  const rows = numbers().filter((row) => row.protocol === state.protocol && row.metric === state.metric && row.subset === state.subset);
+  const rows = numbers().filter((row) => row.protocol === state.protocol && row.metric === state.metric
+    && row.subset === state.subset);
   const order = models();
   const place = (row) => (row.source === "measured" ? order.indexOf(row.model) : order.length);
   const grid = el("div", { class: "grid" });
@@ -37,20 +40,22 @@ function drawDomains(section, width) {
     const published = mine.filter((row) => row.source !== "measured");
     const kept = [...mine.filter((row) => row.source === "measured").slice(0, BARS - published.length), ...published];
     const items = kept.map((row) => ({
-      label: row.source === "measured" ? row.model : `${row.model} (published)`, value: row.mean, low: row.ci_low, high: row.ci_high, colour: colourOf(row.model), hollow: row.source !== "measured",
+      label: row.source === "measured" ? row.model : `${row.model} (published)`, value: row.mean, low: row.ci_low,
+        high: row.ci_high, colour: colourOf(row.model), hollow: row.source !== "measured",
     }));
     const best = mine.reduce((a, b) => ((lowerIsBetter(state.metric) ? b.mean < a.mean : b.mean > a.mean) ? b : a));
     const targets = mine.find((row) => row.n_targets)?.n_targets;
     const title = `${domain === "all" ? "All domains" : domain}${targets ? `, ${count(targets)} targets` : ""}`;
-    grid.append(
-      figure(title, `${state.metric} of ${mine.length} models with intervals; the best is ${best.model} with ${score(best.mean)}.`, bars(inner, items, score), ["Model", state.metric, "low", "high", "source"], () => mine.map((row) => [row.model, score(row.mean), score(row.ci_low), score(row.ci_high), row.source])),
-    );
+    const told = `${state.metric} of ${mine.length} models with intervals; the best is ${best.model}, ${score(best.mean)}.`;
+    const lines = () => mine.map((row) => [row.model, score(row.mean), score(row.ci_low), score(row.ci_high), row.source]);
+    grid.append(figure(title, told, bars(inner, items, score), ["Model", state.metric, "low", "high", "source"], lines));
   }
   section.append(grid);
 }
 
 function drawBuckets(section, width) {
-  const rows = numbers().filter((row) => row.source === "measured" && row.protocol === state.protocol && row.metric === state.metric && row.domain === state.domain);
+  const rows = numbers().filter((row) => row.source === "measured" && row.protocol === state.protocol
+    && row.metric === state.metric && row.domain === state.domain);
   const kinds = [
     ["item", "Items by their training events", "training events of the item"],
     ["user", "Users by their events in the domain", "events of the user in the domain"],
@@ -72,23 +77,35 @@ function drawBuckets(section, width) {
     const targets = (bucket) => all.find((row) => row.subset === bucket)?.n_targets;
     buckets.forEach((bucket, at) =>
       picture.append(
-        svg("text", { x: box.left + slot * (at + 0.5), y: box.bottom + 17, "text-anchor": "middle" }, bucket.replace(`${kind} `, "")),
-        svg("text", { class: "dim", x: box.left + slot * (at + 0.5), y: box.bottom + 33, "text-anchor": "middle", "font-size": 11 }, `${count(targets(bucket))} targets`),
+        svg("text", { x: box.left + slot * (at + 0.5), y: box.bottom + 17, "text-anchor": "middle" },
+          bucket.replace(`${kind} `, "")),
+        svg("text", { class: "dim", x: box.left + slot * (at + 0.5), y: box.bottom + 33, "text-anchor": "middle",
+          "font-size": 11 }, `${count(targets(bucket))} targets`),
       ),
     );
     shown.forEach((model, index) => {
       const dodge = shown.length > 1 ? (index / (shown.length - 1) - 0.5) * Math.min(slot * 0.55, 70) : 0;
-      const points = buckets.map((bucket, at) => ({ row: mine.find((row) => row.model === model && row.subset === bucket), x: box.left + slot * (at + 0.5) + dodge })).filter((point) => point.row);
-      const line = points.map((point, at) => `${at ? "L" : "M"}${point.x.toFixed(1)} ${y(point.row.mean).toFixed(1)}`).join("");
-      picture.append(svg("path", { d: line, fill: "none", stroke: colourOf(model), "stroke-width": 1.3, "stroke-dasharray": dashOf(model), opacity: 0.55 }));
-      for (const point of points) {
-        if (isNumber(point.row.ci_low)) picture.append(svg("line", { x1: point.x, x2: point.x, y1: y(point.row.ci_low), y2: y(point.row.ci_high), stroke: colourOf(model), "stroke-width": 1.6 }));
-        picture.append(mark(shapeOf(model), point.x, y(point.row.mean), 4.2, { fill: colourOf(model), class: "mark halo", "stroke-width": 1 }, ));
+      const rowOf = (bucket) => mine.find((row) => row.model === model && row.subset === bucket);
+      const points = buckets
+        .map((bucket, at) => ({ row: rowOf(bucket), x: box.left + slot * (at + 0.5) + dodge }))
+        .filter((point) => point.row);
+      const colour = colourOf(model), dashes = dashOf(model);
+      const line = points.map(({ row, x }, at) => `${at ? "L" : "M"}${x.toFixed(1)} ${y(row.mean).toFixed(1)}`).join("");
+      const stroke = { fill: "none", stroke: colour, "stroke-width": 1.3, "stroke-dasharray": dashes, opacity: 0.55 };
+      picture.append(svg("path", { d: line, ...stroke }));
+      for (const { row, x } of points) {
+        const ends = isNumber(row.ci_low) ? { x1: x, x2: x, y1: y(row.ci_low), y2: y(row.ci_high) } : null;
+        if (ends) picture.append(svg("line", { ...ends, stroke: colour, "stroke-width": 1.6 }));
+        const look = { fill: colour, class: "mark halo", "stroke-width": 1 };
+        picture.append(mark(shapeOf(model), x, y(row.mean), 4.2, look));
       }
     });
-    grid.append(
-      figure(title, `${state.metric} of ${shown.length} models, by ${axis}: ${buckets.map((bucket) => bucket.replace(`${kind} `, "")).join(", ")}.`, picture, ["Model", axis, state.metric, "low", "high", "targets"], () => all.map((row) => [row.model, row.subset.replace(`${kind} `, ""), score(row.mean), score(row.ci_low), score(row.ci_high), count(row.n_targets)]), el("p", { class: "sub" }, `${state.metric}, by ${axis}`)),
-    );
+    const bucketName = (row) => row.subset.replace(`${kind} `, "");
+    const told = `${state.metric} of ${shown.length} models, by ${axis}.`;
+    const head = ["Model", axis, state.metric, "low", "high", "targets"];
+    const values = (row) => [score(row.mean), score(row.ci_low), score(row.ci_high), count(row.n_targets)];
+    const lines = () => all.map((row) => [row.model, bucketName(row), ...values(row)]);
+    grid.append(figure(title, told, picture, head, lines, el("p", { class: "sub" }, `${state.metric}, by ${axis}`)));
   }
   if (!grid.children.length) grid.append(el("p", { class: "note" }, "No buckets were evaluated for this choice."));
   section.append(grid);
@@ -109,9 +126,12 @@ function drawCosts(section, width) {
     const rows = mine.filter((cost) => isNumber(cost[key])).sort((a, b) => b[key] - a[key]);
     if (!rows.length) continue;
     const name = (cost) => (cost.domain ? `${cost.model}, ${cost.domain}` : cost.model);
-    const items = rows.slice(0, BARS).map((cost) => ({ label: name(cost), value: cost[key], colour: colourOf(cost.model) }));
+    const items = rows.slice(0, BARS)
+      .map((cost) => ({ label: name(cost), value: cost[key], colour: colourOf(cost.model) }));
     grid.append(
-      figure(title, `${title} of ${rows.length} models; the most: ${name(rows[0])} with ${format(rows[0][key])}.`, bars(inner, items, format), ["Model", title, "device"], () => rows.map((cost) => [name(cost), format(cost[key]), cost.device ?? "–"])),
+      figure(title, `${title} of ${rows.length} models; the most: ${name(rows[0])} with ${format(rows[0][key])}.`,
+        bars(inner, items, format), ["Model", title, "device"],
+        () => rows.map((cost) => [name(cost), format(cost[key]), cost.device ?? "–"])),
     );
   }
   section.append(grid);

@@ -5,20 +5,24 @@ const sorting = { column: null, descending: true, all: false };
 
 function boardLines() {
   const costs = new Map();
-  for (const cost of DATA.costs) if (cost.dataset === state.dataset) costs.set(`${cost.model}|${cost.domain ?? "all"}`, cost);
+  for (const cost of DATA.costs)
+    if (cost.dataset === state.dataset) costs.set(`${cost.model}|${cost.domain ?? "all"}`, cost);
   const tests = DATA.tests.filter(
     (test) =>
-      test.dataset === state.dataset && test.protocol === state.protocol && test.metric === state.metric && test.domain === state.domain,
+      test.dataset === state.dataset && test.protocol === state.protocol && test.metric === state.metric
+        && test.domain === state.domain,
   );
   const against = new Map(tests.map((test) => [test.model, test]));
   const best = tests.length && state.subset === "all" ? tests[0].best : null;
   return numbers()
-    .filter((row) => row.protocol === state.protocol && row.metric === state.metric && row.domain === state.domain && row.subset === state.subset)
+    .filter((row) => row.protocol === state.protocol && row.metric === state.metric && row.domain === state.domain
+      && row.subset === state.subset)
     .map((row) => {
       const measured = row.source === "measured";
       const cost = measured ? costs.get(`${row.model}|all`) ?? costs.get(`${row.model}|${row.domain}`) ?? {} : {};
       const test = measured && state.subset === "all" ? against.get(row.model) : undefined;
-      return { ...row, ...cost, model: row.model, domain: row.domain, measured, test, p: test ? test.p_holm : null, best: measured && row.model === best };
+      return { ...row, ...cost, model: row.model, domain: row.domain, measured, test, p: test ? test.p_holm : null,
+        best: measured && row.model === best };
     });
 }
 
@@ -44,7 +48,8 @@ function sortedLines(lines, column) {
   return [...lines].sort((a, b) => {
     const [left, right] = [a[column.key], b[column.key]];
     if (column.text) return sign * String(left).localeCompare(String(right));
-    if (!isNumber(left) || !isNumber(right)) return isNumber(right) - isNumber(left); // nothing comes last, either way
+    // nothing comes last, either way
+    if (!isNumber(left) || !isNumber(right)) return isNumber(right) - isNumber(left);
     return sign * (left - right) || String(a.model).localeCompare(String(b.model));
   });
 }
@@ -56,7 +61,8 @@ function intervalCell(line, scale) {
     "svg",
     { viewBox: "0 0 120 16", role: "img", "aria-label": words },
     svg("rect", { class: "track", x: 0, y: 6, width: 120, height: 4, rx: 2 }),
-    svg("line", { x1: scale(line.ci_low), x2: scale(line.ci_high), y1: 8, y2: 8, stroke: colourOf(line.model), "stroke-width": 4, "stroke-linecap": "round", opacity: 0.55 }),
+    svg("line", { x1: scale(line.ci_low), x2: scale(line.ci_high), y1: 8, y2: 8, stroke: colourOf(line.model),
+      "stroke-width": 4, "stroke-linecap": "round", opacity: 0.55 }),
     svg("circle", { cx: scale(line.mean), cy: 8, r: 4, fill: colourOf(line.model) }),
   );
   return el("td", { class: "interval", title: words }, picture, el("span", { class: "sub" }, words));
@@ -97,34 +103,50 @@ function boardLegend(lines) {
 function drawBoard(section) {
   const lines = boardLines();
   const columns = boardColumns(lines);
-  const chosen = columns.find((column) => column.key === sorting.column) ?? columns.find((column) => column.key === "mean");
+  const at = (key) => columns.find((column) => column.key === key);
+  const chosen = at(sorting.column) ?? at("mean");
   if (sorting.column === null) sorting.descending = !lowerIsBetter(state.metric);
-  const low = Math.min(...lines.map((line) => line.ci_low ?? line.mean)), high = Math.max(...lines.map((line) => line.ci_high ?? line.mean));
+  const low = Math.min(...lines.map((line) => line.ci_low ?? line.mean)),
+    high = Math.max(...lines.map((line) => line.ci_high ?? line.mean));
   const scale = linear(low, high, 6, 114);
   const ordered = sortedLines(lines, chosen);
   const cut = sorting.all ? ordered : ordered.slice(0, LINES);
   const head = columns.map((column) => {
     const active = column === chosen;
     const direction = active ? (sorting.descending ? "descending" : "ascending") : "none";
-    const button = el("button", { type: "button", "data-key": column.key, onclick: () => sortBy(column, active) }, column.title);
+    const button = el("button", { type: "button", "data-key": column.key, onclick: () => sortBy(column, active) },
+      column.title);
     return el("th", { scope: "col", "aria-sort": direction, class: column.text ? "left" : null }, button);
   });
   const body = el("tbody", {});
-  for (const line of cut)
-    body.append(el("tr", { class: [line.best ? "best" : "", line.measured ? "" : "published"].join(" ").trim() || null }, columns.map((column) => boardCell(line, column, scale))));
+  for (const line of cut) {
+    const kind = line.best ? "best" : line.measured ? null : "published";
+    body.append(el("tr", { class: kind }, columns.map((column) => boardCell(line, column, scale))));
+  }
   const failed = ROWS.filter((row) => row.dataset === state.dataset && row.status !== "ok");
-  const failures = el("tbody", {}, failed.map((row) => el("tr", { class: "failed" }, el("td", {}, row.model, el("span", { class: "tag" }, "failed"), el("span", { class: "sub" }, [row.domain, row.note].filter(Boolean).join(", "))), el("td", { colspan: columns.length - 1 }, row.status))));
-  const caption = el("caption", { class: "hidden" }, `Leaderboard: ${state.dataset}, ${state.protocol}, ${state.domain}, ${state.metric}`);
+  const failures = el("tbody", {});
+  for (const row of failed) {
+    const where = el("span", { class: "sub" }, [row.domain, row.note].filter(Boolean).join(", "));
+    const name = el("td", {}, row.model, el("span", { class: "tag" }, "failed"), where);
+    failures.append(el("tr", { class: "failed" }, name, el("td", { colspan: columns.length - 1 }, row.status)));
+  }
+  const caption = el("caption", { class: "hidden" },
+    `Leaderboard: ${state.dataset}, ${state.protocol}, ${state.domain}, ${state.metric}`);
   const table = el("table", { id: "board" }, caption, el("thead", {}, el("tr", {}, head)), body, failures);
-  section.append(el("div", { class: "card board scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard" }, table));
+  section.append(el("div", { class: "card board scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard" },
+    table));
   if (!lines.length) section.append(el("p", { class: "note" }, "No number yet for this choice."));
   if (cut.length < ordered.length)
-    section.append(el("p", {}, el("button", { class: "more", type: "button", onclick: () => { sorting.all = true; redraw("leaderboard"); } }, `Show all ${ordered.length} lines`)));
+    section.append(el("p", {}, el("button",
+      { class: "more", type: "button", onclick: () => { sorting.all = true; redraw("leaderboard"); } },
+      `Show all ${ordered.length} lines`)));
   section.append(el("p", { class: "legend" }, boardLegend(lines)));
 }
 
 function sortBy(column, active) {
-  sorting.descending = active ? !sorting.descending : column.text ? false : !(["p", "std", "train_cpu_seconds", "peak_rss_bytes", "parameters"].includes(column.key) || (["mean", "ci_low"].includes(column.key) && lowerIsBetter(state.metric)));
+  sorting.descending = active ? !sorting.descending : column.text ? false
+    : !(["p", "std", "train_cpu_seconds", "peak_rss_bytes", "parameters"].includes(column.key)
+    || (["mean", "ci_low"].includes(column.key) && lowerIsBetter(state.metric)));
   sorting.column = column.key;
   redraw("leaderboard");
   document.querySelector(`#board button[data-key="${column.key}"]`).focus({ preventScroll: true });

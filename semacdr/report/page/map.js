@@ -6,23 +6,30 @@ function drawMap(section, width) {
   const maps = entry.maps;
   const map = maps.find((each) => each.model === mapChoice.model) ?? maps[0];
   if (maps.length > 1) {
-    const select = el("select", { id: "map-model", onchange: (event) => { mapChoice.model = event.target.value; redraw("map"); document.getElementById("map-model").focus(); } }, maps.map((each) => el("option", { value: each.model, selected: each === map }, each.model)));
+    const select = el("select", { id: "map-model",
+      onchange: (event) => { mapChoice.model = event.target.value; redraw("map");
+      document.getElementById("map-model").focus(); } },
+      maps.map((each) => el("option", { value: each.model, selected: each === map }, each.model)));
     section.append(el("label", { class: "field", style: "margin-bottom:.8rem" }, "Item vectors of", select));
   }
   const inner = width - 38, height = Math.round(Math.min(inner * 0.68 + 40, 600)), pad = 14;
   const picture = canvas(inner, height);
-  const places = map.items.map((item, at) => ({ item, domain: map.domain[at], x: pad + map.x[at] * (inner - 2 * pad), y: height - pad - map.y[at] * (height - 2 * pad) }));
+  const places = map.items.map((item, at) => ({ item, domain: map.domain[at], x: pad + map.x[at] * (inner - 2 * pad),
+    y: height - pad - map.y[at] * (height - 2 * pad) }));
   const group = svg("g", { opacity: 0.75 });
-  for (const place of places) group.append(mark(SHAPES[place.domain % SHAPES.length], place.x, place.y, places.length > 800 ? (inner < 600 ? 1.9 : 2.6) : 3.6, { fill: `var(--c${place.domain % COLOURS})` }));
+  for (const place of places) group.append(mark(SHAPES[place.domain % SHAPES.length], place.x, place.y,
+    places.length > 800 ? (inner < 600 ? 1.9 : 2.6) : 3.6, { fill: `var(--c${place.domain % COLOURS})` }));
   const ring = svg("circle", { r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2, visibility: "hidden" });
   picture.append(group, ring);
-  const words = (place) => [titleOf(entry, place.item), `${entry.domains[place.domain]}${entry.item_titles ? `, ${entry.items[place.item]}` : ""}`];
+  const words = (place) => [titleOf(entry, place.item),
+    `${entry.domains[place.domain]}${entry.item_titles ? `, ${entry.items[place.item]}` : ""}`];
   const tip = el("div", { class: "tip", hidden: true });
   const spoken = el("p", { class: "hidden", "aria-live": "polite" });
   let current = -1;
   const show = (at, aloud) => {
     current = at;
-    const place = places[at], [title, below] = words(place), rect = picture.getBoundingClientRect(), scale = rect.width / inner;
+    const place = places[at], [title, below] = words(place), rect = picture.getBoundingClientRect(),
+      scale = rect.width / inner;
     ring.setAttribute("cx", place.x); ring.setAttribute("cy", place.y); ring.setAttribute("visibility", "visible");
     tip.replaceChildren(title, el("small", {}, below));
     tip.hidden = false;
@@ -50,7 +57,8 @@ function drawMap(section, width) {
       if (at < 0) hide(); else show(at, false);
     },
     onpointerleave: hide,
-    onfocus: () => { if (places.length && board.matches(":focus-visible")) show(current < 0 ? nearest(inner / 2, height / 2, Infinity) : current, true); },
+    onfocus: () => { if (places.length && board.matches(":focus-visible")) show(current < 0
+      ? nearest(inner / 2, height / 2, Infinity) : current, true); },
     onblur: hide,
     onkeydown: (event) => {
       if (event.key === "Escape") return hide();
@@ -66,13 +74,21 @@ function drawMap(section, width) {
       show(next < 0 ? Math.max(current, 0) : next, true);
     },
   });
-  const key = el("ul", { class: "key" }, entry.domains.map((domain, at) => el("li", {}, svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, mark(SHAPES[at % SHAPES.length], 6, 6, 4.5, { fill: `var(--c${at % COLOURS})` })), domain)));
+  const key = el("ul", { class: "key" },
+    entry.domains.map((domain, at) => el("li", {},
+    svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" },
+    mark(SHAPES[at % SHAPES.length], 6, 6, 4.5, { fill: `var(--c${at % COLOURS})` })), domain)));
   const title = `${map.model}, seed ${map.seed}`;
-  const sampled = map.items.length < map.of ? `${count(map.items.length)} of ${count(map.of)} items, a sample` : `${count(map.items.length)} items`;
-  const made = figure(title, `${sampled}, placed by ${map.method}, coloured by domain: ${entry.domains.join(", ")}.`, picture, ["Item", "Domain", "x", "y"], () => places.map((place, at) => [titleOf(entry, place.item), entry.domains[place.domain], map.x[at], map.y[at]]), key);
+  const sampled = map.items.length < map.of ? `${count(map.items.length)} of ${count(map.of)} items, a sample`
+    : `${count(map.items.length)} items`;
+  const made = figure(title, `${sampled}, placed by ${map.method}, coloured by domain: ${entry.domains.join(", ")}.`,
+    picture, ["Item", "Domain", "x", "y"],
+    () => places.map((place, at) => [titleOf(entry, place.item), entry.domains[place.domain], map.x[at], map.y[at]]),
+    key);
   board.append(tip, spoken);
   picture.replaceWith(board);
   board.prepend(picture);
-  made.append(el("p", { class: "legend" }, `${sampled}; ${map.method} of the vectors' directions. Near points are alike to the model; distances across the map mean little.`));
+  made.append(el("p", { class: "legend" },
+    `${sampled}; ${map.method} of the vectors' directions. Near points are alike to the model; distances across the map mean little.`));
   section.append(made);
 }

@@ -3,12 +3,14 @@ function drawWeights(section, width) {
   const entry = datasetEntry();
   const kinds = [
     ["gates", "Text views of an item", "Mean gate of each view over the items of a domain."],
-    ["threads", "Threads of a user", "Mean weight of each thread over test users, by the domain that is ranked: source is what they did in other domains, target in this one, mixed both."],
+    ["threads", "Threads of a user",
+      "Mean weight of each thread over test users, by the domain that is ranked: source is what they did in other domains, target in this one, mixed both."],
   ];
   const grid = el("div", { class: "grid wide" });
   const inner = panelWidth(width, 26, 2);
   for (const [kind, title, note] of kinds) {
-    const lines = entry.weights.flatMap((model) => Object.entries(model[kind]).map(([domain, shares]) => ({ name: `${model.model}, ${domain}`, shares })));
+    const lines = entry.weights.flatMap((model) => Object.entries(model[kind]).map(([domain,
+      shares]) => ({ name: `${model.model}, ${domain}`, shares })));
     if (!lines.length) continue;
     const parts = distinct(lines.flatMap((line) => Object.keys(line.shares)));
     const step = 42, picture = canvas(inner, lines.length * step + 2);
@@ -18,13 +20,22 @@ function drawWeights(section, width) {
       picture.append(svg("text", { x: 0, y: y + 13 }, line.name));
       parts.forEach((part, index) => {
         const share = line.shares[part] ?? 0, wide = share * inner;
-        picture.append(svg("rect", { class: "mark", x: from, y: y + 19, width: Math.max(0, wide - 1.5), height: 16, rx: 2, fill: `var(--c${(index + 3) % COLOURS})` }));
-        if (wide > 34) picture.append(svg("text", { x: from + wide / 2, y: y + 31, "text-anchor": "middle", style: "fill:var(--card)", class: "strong" }, `${Math.round(share * 100)} %`));
+        picture.append(svg("rect", { class: "mark", x: from, y: y + 19, width: Math.max(0, wide - 1.5), height: 16,
+          rx: 2, fill: `var(--c${(index + 3) % COLOURS})` }));
+        if (wide > 34) picture.append(svg("text",
+          { x: from + wide / 2, y: y + 31, "text-anchor": "middle", style: "fill:var(--card)", class: "strong" },
+          `${Math.round(share * 100)} %`));
         from += wide;
       });
     });
-    const key = el("ul", { class: "key" }, parts.map((part, index) => el("li", {}, svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("rect", { x: 1, y: 1, width: 10, height: 10, rx: 2, fill: `var(--c${(index + 3) % COLOURS})` })), part)));
-    grid.append(figure(title, `${note} ${lines.length} lines.`, picture, ["Model and domain", ...parts], () => lines.map((line) => [line.name, ...parts.map((part) => (isNumber(line.shares[part]) ? line.shares[part].toFixed(3) : "–"))]), el("div", {}, el("p", { class: "sub" }, note), key)));
+    const key = el("ul", { class: "key" },
+      parts.map((part, index) => el("li", {},
+      svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" },
+      svg("rect", { x: 1, y: 1, width: 10, height: 10, rx: 2, fill: `var(--c${(index + 3) % COLOURS})` })), part)));
+    grid.append(figure(title, `${note} ${lines.length} lines.`, picture, ["Model and domain", ...parts],
+      () => lines.map((line) => [line.name,
+      ...parts.map((part) => (isNumber(line.shares[part]) ? line.shares[part].toFixed(3) : "–"))]),
+      el("div", {}, el("p", { class: "sub" }, note), key)));
   }
   section.append(grid);
 }
@@ -33,11 +44,20 @@ function drawExamples(section) {
   const entry = datasetEntry();
   const name = (item) => titleOf(entry, item);
   for (const [at, user] of entry.examples.entries()) {
-    const past = el("div", { class: "card past" }, el("h3", {}, `History${user.events > user.history.length ? `, last ${user.history.length} of ${user.events}` : ""}`), el("ol", { start: user.events - user.history.length + 1 }, user.history.map((item) => el("li", {}, name(item)))));
+    const seen = user.history.length;
+    const span = user.events > seen ? `, last ${seen} of ${user.events}` : "";
+    const events = el("ol", { start: user.events - seen + 1 }, user.history.map((item) => el("li", {}, name(item))));
+    const past = el("div", { class: "card past" }, el("h3", {}, `History${span}`), events);
+    const place = (item) => {
+      if (item !== user.target) return el("li", {}, name(item));
+      return el("li", { class: "hit" }, "✓ ", name(item), el("span", { class: "hidden" }, " (the held-out item)"));
+    };
     const lists = user.models.map((model) =>
-      el("div", { class: "card" }, el("h3", {}, model.model), el("ol", {}, model.top.map((item) => el("li", { class: item === user.target ? "hit" : null }, item === user.target ? "✓ " : "", name(item), item === user.target ? el("span", { class: "hidden" }, " (the held-out item)") : null)))),
+      el("div", { class: "card" }, el("h3", {}, model.model), el("ol", {}, model.top.map(place))),
     );
     const heading = el("summary", {}, el("h3", {}, `User ${user.user}, to be shown ${user.domain}`));
-    section.append(el("details", { class: "person", open: at < 2 }, heading, el("p", {}, "What came next, held out from all models: ", el("span", { class: "hit" }, `✓ ${name(user.target)}`)), el("div", { class: "lists" }, past, lists)));
+    section.append(el("details", { class: "person", open: at < 2 }, heading,
+      el("p", {}, "What came next, held out from all models: ",
+      el("span", { class: "hit" }, `✓ ${name(user.target)}`)), el("div", { class: "lists" }, past, lists)));
   }
 }

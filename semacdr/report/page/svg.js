@@ -1,7 +1,8 @@
 // Small pieces of pictures: elements, scales, axes, marks.
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== undefined) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) if (value !== null
+    && value !== undefined) made.setAttribute(name, value);
   made.append(...children.flat());
   return made;
 }
@@ -15,7 +16,8 @@ function ticks(low, high, most = 5) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((unit) => unit * power).find((unit) => unit >= raw);
   const found = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) found.push(+(at * step).toPrecision(12));
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9;
+    at++) found.push(+(at * step).toPrecision(12));
   return found;
 }
 
@@ -44,7 +46,8 @@ function swatch(model) {
   return svg(
     "svg",
     { viewBox: "0 0 22 12", "aria-hidden": "true" },
-    svg("line", { x1: 0, x2: 22, y1: 6, y2: 6, stroke: colourOf(model), "stroke-width": 2, "stroke-dasharray": dashOf(model) }),
+    svg("line", { x1: 0, x2: 22, y1: 6, y2: 6, stroke: colourOf(model), "stroke-width": 2,
+      "stroke-dasharray": dashOf(model) }),
     mark(shapeOf(model), 11, 6, 4, { fill: colourOf(model) }),
   );
 }
@@ -62,6 +65,7 @@ function frame(picture, box, yTicks, y, yFormat = short) {
 // A whisker from low to high at one height or one column.
 function whisker(low, high, across, upright) {
   const [a, b, c] = [low, high, across];
-  const d = upright ? `M${c - 3} ${a}h6M${c} ${a}V${b}M${c - 3} ${b}h6` : `M${a} ${c - 3}v6M${a} ${c}H${b}M${b} ${c - 3}v6`;
+  const d = upright ? `M${c - 3} ${a}h6M${c} ${a}V${b}M${c - 3} ${b}h6`
+    : `M${a} ${c - 3}v6M${a} ${c}H${b}M${b} ${c - 3}v6`;
   return svg("path", { class: "whisker", d, fill: "none" });
 }
