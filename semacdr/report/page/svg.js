@@ -67,5 +67,6 @@ function whisker(low, high, across, upright) {
   const [a, b, c] = [low, high, across];
   const d = upright ? `M${c - 3} ${a}h6M${c} ${a}V${b}M${c - 3} ${b}h6`
     : `M${a} ${c - 3}v6M${a} ${c}H${b}M${b} ${c - 3}v6`;
-  return svg("path", { class: "whisker", d, fill: "none" });
+  const halo = svg("path", { d, fill: "none", stroke: "var(--card)", "stroke-width": 3.6, opacity: 0.75 });
+  return svg("g", {}, halo, svg("path", { class: "whisker", d, fill: "none" }));
 }
