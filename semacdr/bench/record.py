@@ -19,18 +19,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from semacdr.bench.plan import CELL, LOG, RUNS, SETTINGS, Cell, run_is_done
+from semacdr.bench.plan import RUNS, Cell, run_is_done
 from semacdr.data.dataset import Dataset
 from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError
 from semacdr.files import read_json, staged_folder, write_atomic, write_json
-from semacdr.run import RUN, WEIGHTS
+from semacdr.run import LOG, RUN, WEIGHTS
 
 IDS = ["user_id", "item_id"]
 DIGEST = "targets.sha256"
-LEFT_OUT = (".safetensors", LOG, CELL, SETTINGS)  # weights, and what names places on this machine
+RESULTS = ("evaluation.json", "metrics.json", "metrics_long.json", "ranks-*-test.parquet", "predictions-*-test.parquet")
+KEPT = (RUN, LOG, *RESULTS)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry: the same results give the same bytes
 PLACES = ("dataset", "embeddings", "user_embeddings")  # of run.json: folders of one machine
 
@@ -157,7 +158,7 @@ def _places(cell: Cell) -> dict[str, str | None]:
 
 def _small_files(folder: Path) -> Iterator[Path]:
     for file in sorted(folder.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(LEFT_OUT):
+        if any(file.match(name) for name in KEPT):
             yield file
 
 

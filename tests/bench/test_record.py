@@ -65,7 +65,7 @@ def test_it_holds_no_weights_no_ids_and_no_places(recorded: Path) -> None:
     ids = pd.read_parquet(recorded / "data" / "interactions.parquet")["user_id"].unique()
     for cell in cells:
         with zipfile.ZipFile(cell) as archive:
-            assert not [name for name in archive.namelist() if name.endswith(("safetensors", ".log"))]
+            assert not [name for name in archive.namelist() if name.endswith(("safetensors", ".log", "parts.json"))]
             for name in archive.namelist():
                 content = archive.read(name)
                 assert str(recorded).encode() not in content
@@ -78,11 +78,13 @@ def test_it_holds_no_weights_no_ids_and_no_places(recorded: Path) -> None:
 
 
 def test_the_same_results_give_the_same_bytes(recorded: Path, tmp_path: Path) -> None:
-    words, _ = elsewhere(recorded, tmp_path)
+    words, out = elsewhere(recorded, tmp_path)
     assert main(words) == 0
     (old,) = (recorded / "record" / "planted" / "Markov").glob("*.zip")
     (new,) = (tmp_path / "record" / "planted" / "Markov").glob("*.zip")
     new.unlink()
+    (run,) = (out / "runs" / "planted" / "Markov").iterdir()
+    (run / "report_parts.json").write_text("{}")  # as a report leaves it, with users and their events
     assert main(words) == 0  # done here, so it is recorded again
     assert new.read_bytes() == old.read_bytes()
 
