@@ -47,7 +47,7 @@ INPUT_EPS = 1e-5  # of the normalised input: an item without text begins near ze
 class LLM4CDSRConfig(LossSettings):
     """Settings of LLM4CDSR."""
 
-    faithful: bool = False
+    faithful: bool = Field(False, strict=True)
     """The published forms of causal, freeze_local, adapter_activation, negatives, encoder and first_events, as far as
     these are not set themselves."""
     causal: bool = True

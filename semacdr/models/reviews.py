@@ -92,7 +92,8 @@ class ReviewEncoder(nn.Module):
         if len(new):
             if not self.learns:  # kept for good: all at once, so that a resumed training reads the same numbers
                 new = np.arange(len(self.table))
-            with torch.no_grad():
+            half = self.learns and torch.is_autocast_enabled(device.type)  # what is kept for good is read in full
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
                 self._kept[torch.from_numpy(new).to(device)] = self.backbone(self.table, new).float()
             self._known[new] = True
         return self._kept[torch.from_numpy(rows).to(device)]

@@ -100,6 +100,8 @@ def test_settings_of_faithful_are_the_published_forms_unless_set() -> None:
     config = LLM4CDSRConfig(faithful=True)
     assert {key: getattr(config, key) for key in PUBLISHED} == PUBLISHED
     assert LLM4CDSRConfig(faithful=True, causal=True).causal
+    with pytest.raises(ValueError, match="faithful"):  # 1 would pass for true and leave the forms as they are
+        LLM4CDSRConfig(faithful=1)
     assert LLM4CDSRConfig.model_validate(config.model_dump()) == config
     default = LLM4CDSRConfig()
     assert all(getattr(default, key) != value for key, value in PUBLISHED.items())

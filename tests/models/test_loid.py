@@ -219,6 +219,15 @@ def test_a_frozen_encoder_encodes_once_for_the_whole_training(tiny: Path, monkey
     assert len(encoded) == 1
 
 
+def test_what_is_encoded_once_is_encoded_in_full_precision(tiny: Path) -> None:
+    """A training in bfloat16 and a later evaluation in full precision must read the same vectors."""
+    model = made(tiny, rank=0)
+    texts = torch.arange(6)
+    with torch.autocast("cpu", torch.bfloat16):
+        in_training = model.reviews(texts)
+    torch.testing.assert_close(in_training, made(tiny, rank=0).reviews(texts), rtol=0, atol=0)
+
+
 def test_with_one_plugin_less_the_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
     made(tiny).reviews.backbone.save_lora(tmp_path / "plugin")
     state = made(tiny, plugins=[str(tmp_path / "plugin")]).state_dict()
