@@ -18,7 +18,7 @@ pytest.importorskip("peft", reason="the train extra is not installed")
 
 def test_every_model_gets_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "quick"
-    code = main(["bench", "bench/quick.yaml", "--out", str(out)])
+    code = main(["bench", "bench/quick.yaml", "--out", str(out), "--jobs", "2"])
     rows = read_json(out / "leaderboard.json")
     assert [(row["model"], row["status"]) for row in rows if row["status"] != "ok"] == []
     assert code == 0
