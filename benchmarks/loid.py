@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from semacdr.config import parse_pairs, read_yaml
+from semacdr.data.dataset import Dataset
 from semacdr.evaluation.intervals import bootstrap_means, percentile_interval
 from semacdr.evaluation.ratings import OWN_REVIEW, PROTOCOLS, RATING, errors, evaluate_ratings
 from semacdr.evaluation.results import table_name, write_results
@@ -85,7 +86,10 @@ def plain(variant: str) -> str:
 
 
 def keep(run: Path, target: str, variant: str, seed: int) -> Path:
-    """Puts what a finished run came to into a small file: errors of its test pairs, learning curve, cost."""
+    """Puts what a finished run came to into a small file: errors of its test pairs, learning curve, cost.
+
+    Of users it has their place in the data set, which says nothing without the data.
+    """
     path = kept_file(target, variant, seed)
     if path.is_file() or not (run / "evaluation.json").is_file():
         return path
@@ -95,9 +99,10 @@ def keep(run: Path, target: str, variant: str, seed: int) -> Path:
         found = errors(frame)
         protocols[protocol] = {"squared": found[:, 0].tolist(), "absolute": found[:, 1].tolist()}
     names = "\n".join(frame["user_id"] + "\t" + frame["item_id"])
+    place = {user: at for at, user in enumerate(Dataset.load(read_run(run)["dataset"]).user_ids.tolist())}
     kept = {
-        "pairs": hashlib.sha256(names.encode()).hexdigest(),  # nobody's ids are kept
-        "users": [hashlib.sha256(user.encode()).hexdigest()[:12] for user in frame["user_id"]],
+        "pairs": hashlib.sha256(names.encode()).hexdigest(),
+        "users": [place[user] for user in frame["user_id"]],
         "protocols": protocols,
         "curve": curve(run),
         "cost": cost(run),
@@ -167,18 +172,22 @@ def collect(work: Path, plugins: dict[str, Path], seeds: list[int]) -> dict[str,
     """All that is finished."""
     rows, curves, costs = [], {}, {}
     for target in TARGETS:
-        done: dict[str, list[dict[str, Any]]] = {}
-        plain_seeds: dict[str, list[int]] = {}
-        for variant in variants(plugins):
-            found = {seed: keep(folder_of(work, target, variant, seed), target, variant, seed) for seed in seeds}
-            there = {seed: read_json(path) for seed, path in found.items() if path.is_file()}
-            done[variant], plain_seeds[variant] = list(there.values()), list(there)
-            for seed, kept in there.items():
+        files = {
+            variant: {seed: keep(folder_of(work, target, variant, seed), target, variant, seed) for seed in seeds}
+            for variant in variants(plugins)
+        }
+        kept = {
+            variant: {seed: read_json(path) for seed, path in found.items() if path.is_file()}
+            for variant, found in files.items()
+        }
+        for variant, there in kept.items():
+            for seed, run in there.items():
                 name = f"{target}/{plain(variant)}-{seed}"
-                curves[name], costs[name] = kept["curve"], kept["cost"]
+                curves[name], costs[name] = run["curve"], run["cost"]
+        whole = [seed for seed in seeds if all(seed in there for there in kept.values())]  # rows compare like with like
+        done = {variant: [there[seed] for seed in whole] for variant, there in kept.items()}
         for variant, runs in done.items():
-            same = plain_seeds[PLAIN] == plain_seeds[variant] and variant != PLAIN
-            against = done[PLAIN] if same else None
+            against = done[PLAIN] if variant != PLAIN else None
             if not runs:
                 continue
             head = {"target": target, "variant": variant, "seeds": len(runs)}

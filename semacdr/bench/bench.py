@@ -74,7 +74,10 @@ class Bench:
                 say(f"{came} cells from the record")
         for line in lines:
             if any(cell.state() == "left" for cell in self.cells(line)):
-                pretrain(line.sources, self.data[line.dataset], self.out)
+                try:
+                    pretrain(line.sources, self.data[line.dataset], self.out)
+                except SemacdrError as error:  # its takers fail, each a row; the rest goes on
+                    say(f"{line.label}: {error.what}")
 
     def chosen_lines(self, only: str | None) -> list[Line]:
         """The lines of a comma-separated list of labels or model names; all of them for None.
@@ -148,7 +151,7 @@ class Bench:
                 "semacdr": __version__,
                 "name": self.config.name,
                 "command": self.command,
-                "config": self.config.model_dump(mode="json"),
+                "config": self.config.model_dump(mode="json", exclude={"data_root"}),
                 "environment": environment(),
                 "datasets": [self._data_entry(name) for name in self.data],
                 "cells": cells,

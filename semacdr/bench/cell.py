@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from semacdr.cli import main
 from semacdr.files import read_json
@@ -29,7 +30,11 @@ def _end_with_the_bench() -> None:
 
 def missing(results: Path, protocols: Sequence[str], coverage: Sequence[int]) -> list[str]:
     """Of the protocols those that a run's results lack, or have without the coverage that is asked for of ``full``."""
-    there = read_json(results)["protocols"] if results.is_file() else {}
+    return lacking(read_json(results)["protocols"] if results.is_file() else {}, protocols, coverage)
+
+
+def lacking(there: Mapping[str, Mapping[str, Any]], protocols: Sequence[str], coverage: Sequence[int]) -> list[str]:
+    """The same of the protocols that an ``evaluation.json`` names."""
     wanted = {f"coverage@{k}" for k in coverage}
     short = {"full"} if "full" in there and wanted - set(there["full"].get("coverage", ())) else set()
     return [protocol for protocol in protocols if protocol not in there or protocol in short]

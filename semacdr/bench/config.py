@@ -225,6 +225,8 @@ class BenchConfig(Settings):
                 raise ValueError(
                     f"{entry.title} has no space to tune in; write space: {{}} where nothing is to be tuned"
                 )
+            if entry.space and entry.plugins:
+                raise ValueError(f"{entry.title}: a line with plug-ins is not tuned; write space: {{}}")
             if entry.space and not self.tuning:
                 raise ValueError(f"{entry.title} has a space, but the bench has no tuning")
         if self.tuning and self.all_models:

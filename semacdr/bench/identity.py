@@ -40,7 +40,7 @@ def own_code_version() -> str:
     """
     folder = Path(semacdr.__file__).parent / "recbole"
     digest = hashlib.sha256()
-    for name in ("own.py", "own_data.py", "export.py"):
+    for name in ("own.py", "own_data.py", "own_model.py", "export.py"):
         tree = ast.parse((folder / name).read_text(encoding="utf-8"))
         digest.update(ast.dump(without_docstrings(tree)).encode())
     return f"{FORMAT_VERSION}-recbole-{version('recbole')}-{digest.hexdigest()[:16]}"

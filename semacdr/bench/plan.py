@@ -16,6 +16,7 @@ import numpy as np
 from semacdr.bench.cell import EVALUATION, missing
 from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
 from semacdr.bench.identity import code_version, own_code_version
+from semacdr.bench.plugins import FOLDER as PLUGINS
 from semacdr.bench.plugins import plugin_settings, settings_of
 from semacdr.bench.prepare import Prepared
 from semacdr.config import build, read_yaml, split_keys
@@ -280,7 +281,7 @@ def make_cell(
     identity = {
         "dataset": data.fingerprint,
         "model": line.model,
-        **_without_places(line.resolved(seed, chosen)),
+        **_without_places(line.resolved(seed, chosen), out),
         "tables": line.tables(data),
         "code": _code(line),
     }
@@ -291,12 +292,14 @@ def make_cell(
     return cell
 
 
-def _without_places(resolved: dict[str, Any]) -> dict[str, Any]:
-    """Settings that are the same wherever a bench lies: of a plug-in's folder the name, which holds its fingerprint."""
-    config = resolved["config"]
+def _without_places(resolved: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Settings that are the same wherever a bench lies: of its own plug-ins the name, which holds their fingerprint."""
+    config, own = resolved["config"], (out / PLUGINS).resolve()
     if "plugins" not in config:
         return resolved
-    return {**resolved, "config": {**config, "plugins": [Path(folder).name for folder in config["plugins"]]}}
+    folders = [Path(folder) for folder in config["plugins"]]
+    names = [folder.name if folder.is_relative_to(own) else str(folder) for folder in folders]
+    return {**resolved, "config": {**config, "plugins": names}}
 
 
 def _code(line: Line) -> str:

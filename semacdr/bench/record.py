@@ -3,7 +3,7 @@
 A cell is one zip file at the cell's place: its run folder without weights, and its ranks without the users' and items'
 ids. Which target a row is about follows from the data set, so a record holds nobody's events and can lie in a
 repository where the data may not. A cell that is taken out of a record counts as done; nothing can be recommended with
-it, and a protocol that it was not evaluated under has it trained again.
+it, and what it was not evaluated under has it trained again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import zipfile
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from semacdr.bench.plan import RUNS, Cell, run_is_done
+from semacdr.bench.cell import EVALUATION, lacking
+from semacdr.bench.plan import CELL, RUNS, Cell, run_is_done
 from semacdr.data.dataset import Dataset
 from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
@@ -30,7 +32,7 @@ from semacdr.run import LOG, RUN, WEIGHTS
 
 IDS = ["user_id", "item_id"]
 DIGEST = "targets.sha256"
-RESULTS = ("evaluation.json", "metrics.json", "metrics_long.json", "ranks-*-test.parquet", "predictions-*-test.parquet")
+RESULTS = (EVALUATION, "metrics.json", "metrics_long.json", "ranks-*-test.parquet", "predictions-*-test.parquet")
 KEPT = (RUN, LOG, *RESULTS)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry: the same results give the same bytes
 PLACES = ("dataset", "embeddings", "user_embeddings")  # of run.json: folders of one machine
@@ -49,13 +51,13 @@ class Record:
         self._targets: dict[tuple[object, ...], pd.DataFrame] = {}
 
     def holds(self, cell: Cell) -> bool:
-        """Whether the record has the cell with all protocols of its line."""
+        """Whether the record has the cell with all that its line is evaluated under."""
         path = self._path(cell)
         if not path.is_file():
             return False
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        return all(any(f"-{protocol}-test." in name for name in names) for protocol in cell.line.protocols)
+            there = json.loads(archive.read(EVALUATION))["protocols"]
+        return not lacking(there, cell.line.protocols, cell.line.coverage)
 
     def keep(self, cell: Cell) -> None:
         """Puts a finished cell into the record."""
@@ -64,9 +66,7 @@ class Record:
         write_atomic(path, partial(self._write, cell))
 
     def restore(self, cells: Collection[Cell]) -> int:
-        """Takes the cells that are not done here out of the record.
-
-        What an earlier restoring has left without a protocol that is now wanted is removed, to be trained again.
+        """Takes the cells that are not done here out of the record; one that has weights is evaluated, not replaced.
 
         Returns:
             how many came.
@@ -76,13 +76,10 @@ class Record:
         """
         came = 0
         for cell in cells:
-            if cell.state() == "done":
-                continue
-            if self.holds(cell):
+            trained = run_is_done(cell.folder) and (cell.folder / WEIGHTS).is_file()
+            if cell.state() != "done" and not trained and self.holds(cell):
                 self._read(cell)
                 came += 1
-            elif run_is_done(cell.folder) and not (cell.folder / WEIGHTS).is_file():
-                shutil.rmtree(cell.folder)
         return came
 
     def _path(self, cell: Cell) -> Path:
@@ -100,7 +97,7 @@ class Record:
                     frame.drop(columns=IDS).to_parquet(buffer, index=False, compression="zstd")
                     content = buffer.getvalue()
                 elif file.name == RUN:
-                    content = json.dumps({**read_json(file), **dict.fromkeys(PLACES)}, indent=2).encode()
+                    content = json.dumps(_without_places(read_json(file)), indent=2).encode()
                 entry = zipfile.ZipInfo(file.name, EPOCH)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, content)
@@ -121,6 +118,7 @@ class Record:
                     whole.to_parquet(staging / name, index=False)
                 elif name == RUN:
                     write_json(staging / RUN, {**json.loads(archive.read(name)), **_places(cell)})
+                    write_json(staging / CELL, {"identity": cell.identity})
                 else:
                     (staging / Path(name).name).write_bytes(archive.read(name))
 
@@ -150,10 +148,23 @@ class Record:
         return self._targets[key]
 
 
-def _places(cell: Cell) -> dict[str, str | None]:
-    """Where the data of a cell are on this machine, under their names in run.json."""
+def _without_places(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A run.json that names no folder of a machine; settings that are given as paths keep the last name."""
+    config = {key: _last_name(value) for key, value in manifest["config"].items()}
+    return {**manifest, **dict.fromkeys(PLACES), "config": config}
+
+
+def _last_name(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_last_name(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _places(cell: Cell) -> dict[str, Any]:
+    """What run.json says of places, for a cell on this machine."""
     tables = {subject: str(cell.data.tables[subject].resolve()) for subject in cell.line.tables(cell.data)}
-    return dict(zip(PLACES, (str(cell.data.folder.resolve()), tables.get(ITEMS), tables.get(USERS))))
+    places = dict(zip(PLACES, (str(cell.data.folder.resolve()), tables.get(ITEMS), tables.get(USERS))))
+    return {**places, "config": cell.line.resolved(cell.seed, cell.settings)["config"]}
 
 
 def _small_files(folder: Path) -> Iterator[Path]:

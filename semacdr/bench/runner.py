@@ -23,12 +23,13 @@ from typing import Any
 import yaml
 
 from semacdr.bench.bench import Bench
-from semacdr.bench.plan import CELL, FAILURE, LOG, SETTINGS, Cell, Line
+from semacdr.bench.plan import CELL, FAILURE, LOG, SETTINGS, Cell, Line, run_is_done
 from semacdr.bench.record import Record
 from semacdr.bench.tuning import Study
 from semacdr.errors import InputError
 from semacdr.files import read_json, write_json, write_text
 from semacdr.progress import duration, say
+from semacdr.run import WEIGHTS
 
 POLL_S = 0.1
 NEWS_S = 10.0
@@ -176,7 +177,8 @@ class Runner:
 
     def _ended(self, job: Job, code: int) -> None:
         seconds = time.monotonic() - job.started
-        error = None if code == 0 else _error(job, code, self.bench.out)
+        folders = [data.folder.resolve() for data in self.bench.data.values()]
+        error = None if code == 0 else _error(job, code, self.bench.out, folders)
         self.clock.add(job.kind, seconds)
         self.waiting.extendleft(reversed(job.ended(error, seconds)))
         self.bench.write_results()
@@ -191,6 +193,8 @@ class Runner:
         return f"[{self.done}/{self.total} cells{left}]"
 
     def _cell(self, cell: Cell) -> Job:
+        if run_is_done(cell.folder) and not (cell.folder / WEIGHTS).is_file():
+            shutil.rmtree(cell.folder)  # out of a record, without weights to evaluate
         cell.folder.mkdir(parents=True, exist_ok=True)
 
         def ended(error: str | None, seconds: float) -> Sequence[Job]:
@@ -226,6 +230,8 @@ class Runner:
                 return [self._trial(line, study)]
             study.close()
             shutil.rmtree(folder.parent, ignore_errors=True)
+            if self.record is not None:
+                self.record.restore(self.bench.cells(line))
             return [self._cell(cell) for cell in self.bench.cells(line) if cell.state() == "left"]
 
         name = f"{line.dataset}: {line.label}, trial {number + 1} of {study.tuning.trials}"
@@ -249,15 +255,18 @@ def _write_job(
     write_json(folder / CELL, job)
 
 
-def _error(job: Job, code: int, out: Path) -> str:
-    """One line on why a process ended."""
+def _error(job: Job, code: int, out: Path, folders: Sequence[Path]) -> str:
+    """One line on why a process ended; of data folders the last name."""
     text = (job.folder / LOG).read_text(errors="replace")
     if code < 0:
         return f"killed by signal {-code}" + (": out of memory, perhaps" if code == -9 else "")
     _, marked, message = ("\n" + text).rpartition("\nsemacdr: ")
     lines = text.strip().splitlines()
     words = message.partition("\n  fix: ")[0] if marked else lines[-1] if lines else f"exit code {code}"
-    return " ".join(words.replace(f"{out.resolve()}{os.sep}", "").split())[:LONGEST_ERROR]
+    words = words.replace(f"{out.resolve()}{os.sep}", "")
+    for folder in folders:
+        words = words.replace(str(folder), folder.name)
+    return " ".join(words.split())[:LONGEST_ERROR]
 
 
 @contextmanager

@@ -62,6 +62,9 @@ def run(args: argparse.Namespace) -> None:
             print_json({"out": str(out), "cells": bench.cell_list()})
         else:
             print(bench.plan())
+            if record:
+                left = [cell for line in lines for cell in bench.cells(line) if cell.state() != "done"]
+                print(f"{sum(record.holds(cell) for cell in left)} of them stand in the record")
         return
     Runner(bench, lines, args.jobs, args.retry_failed, record).run()
     write_report(bench_subject(out), out / REPORT)

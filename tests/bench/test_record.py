@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from semacdr.bench import plan
+from semacdr.bench.record import _without_places
 from semacdr.cli import main
 from semacdr.files import read_json
 from tests.bench.tiny import write_config
@@ -100,6 +102,55 @@ def test_a_protocol_that_is_not_recorded_has_the_cell_trained_again(
     assert "Markov, seed 0: done, after" in capsys.readouterr().err
     assert {row["protocol"] for row in read_json(out / "leaderboard.json")} == {"full", "full-all"}
     assert config == tmp_path / "tiny.yaml"
+
+
+def test_coverage_that_is_not_recorded_keeps_weights_and_is_added(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, _ = elsewhere(recorded, tmp_path)
+    write_config(tmp_path, models=[{"name": "Markov"}], seeds=[0], protocols=["full"])
+    fresh = [word if word != str(tmp_path / "out") else str(tmp_path / "fresh") for word in words[:-2]]
+    assert main(fresh) == 0  # trained here, so there are weights
+    write_config(tmp_path, models=[{"name": "Markov"}], seeds=[0], protocols=["full"], coverage=[5])
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "fresh").rglob("model.safetensors")}
+    assert main([*fresh, *words[-2:]]) == 0  # ranked again, not taken from the record
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "fresh").rglob("model.safetensors")} == weights
+    assert "coverage@5" in {row["metric"] for row in read_json(tmp_path / "fresh" / "leaderboard.json")}
+    capsys.readouterr()
+    assert main([*words, "--only", "Markov"]) == 0  # now the record has it with its coverage
+    assert "1 cells from the record" in capsys.readouterr().err
+
+
+def test_restored_cells_go_on_without_the_record_too(recorded: Path, tmp_path: Path) -> None:
+    words, out = elsewhere(recorded, tmp_path)
+    assert main(words) == 0
+    write_config(tmp_path, models=[{"name": "Markov"}], seeds=[0], protocols=["full", "full-all"])
+    assert main([*words[:-2], "--only", "Markov"]) == 0
+    assert {row["protocol"] for row in read_json(out / "leaderboard.json")} == {"full", "full-all"}
+
+
+def test_restored_cells_are_known_when_the_code_has_changed(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, _ = elsewhere(recorded, tmp_path)
+    assert main(words) == 0
+    monkeypatch.setattr("semacdr.bench.plan.code_version", lambda module: "another")
+    capsys.readouterr()
+    assert main([*words[:-2], "--dry-run", "--keep-old-code"]) == 0
+    assert "3 done" in capsys.readouterr().out
+
+
+def test_settings_that_are_paths_keep_their_last_name() -> None:
+    manifest = {"config": {"plugins": ["/far/away/tea-1"], "encoder": "/models/bert", "k": 3, "views": ["content"]}}
+    kept = _without_places({**manifest, "dataset": "/far/data"})
+    assert kept["config"] == {"plugins": ["tea-1"], "encoder": "bert", "k": 3, "views": ["content"]}
+    assert kept["dataset"] is None
+
+
+def test_only_a_benchs_own_plugins_go_by_name(tmp_path: Path) -> None:
+    own, other = tmp_path / "out" / "plugins" / "shop" / "tea-1", tmp_path / "a" / "adapter"
+    found = plan._without_places({"config": {"plugins": [str(own), str(other)]}}, tmp_path / "out")
+    assert found["config"]["plugins"] == ["tea-1", str(other)]
 
 
 def test_a_record_of_other_targets_is_refused(
