@@ -1,7 +1,8 @@
 """The dual-LLM model: ranking, how far its two clouds of users agree, and users whose history is hidden.
 
-Each cell is one run folder: a finished one is skipped, an unfinished one goes on where it stopped. Test targets are
-ranked once, when a training has ended. Settings were chosen on validation targets before the first cell.
+Each cell is one run folder: a finished one is skipped, an unfinished one goes on where it stopped. What a cell came to
+is kept in results/dual_llm_runs, so that another day or machine goes on from there. Test targets are ranked once, when
+a training has ended. Settings were chosen on validation targets before the first cell.
 
     semacdr embed --dataset data/fks --out emb/fks
     OMP_NUM_THREADS=1 python benchmarks/dual_llm.py --dataset data/fks --embeddings emb/fks --work runs/dual
@@ -10,6 +11,8 @@ ranked once, when a training has ended. Settings were chosen on validation targe
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import time
 from dataclasses import asdict
@@ -70,15 +73,39 @@ def measures_alignment(split: str, model: str) -> bool:
     return model.startswith("DualLLM") and split == "leave-one-out"
 
 
-def finished(work: Path, split: str, model: str, seed: int) -> bool:
-    out = folder(work, split, model, seed)
+def kept_file(results: Path, split: str, model: str, seed: int) -> Path:
+    return results / "dual_llm_runs" / f"{folder(Path(), split, model, seed).name}.json"
+
+
+def finished(args: argparse.Namespace, split: str, model: str, seed: int) -> bool:
+    """Whether a cell's results are kept; those of a finished run folder are put there."""
+    path, out = kept_file(args.results, split, model, seed), folder(args.work, split, model, seed)
     ranked = all((out / ranks_name(protocol, "test")).is_file() for protocol in protocols(split))
-    return ranked and (not measures_alignment(split, model) or (out / "alignment.json").is_file())
+    if not path.is_file() and ranked and (not measures_alignment(split, model) or (out / "alignment.json").is_file()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(_kept(out)) + "\n")
+    return path.is_file()
+
+
+def _kept(out: Path) -> dict[str, Any]:
+    """Metrics, cost, alignment and each target's ndcg@10; of users their place in the data set."""
+    manifest, aligned = read_json(out / "run.json"), out / "alignment.json"
+    targets, values = target_values([out], "full", "ndcg@10")
+    place = {user: at for at, user in enumerate(Dataset.load(manifest["dataset"]).user_ids.tolist())}
+    names = "\n".join(targets["user_id"] + "\t" + targets["item_id"])
+    return {
+        "result": manifest["result"],
+        "metrics": read_json(out / "metrics.json"),
+        "alignment": read_json(aligned) if aligned.is_file() else None,
+        "targets": hashlib.sha256(names.encode()).hexdigest(),
+        "users": [place[user] for user in targets["user_id"]],
+        "ndcg@10": [round(float(value), 6) for value in values[0]],
+    }
 
 
 def run_cell(args: argparse.Namespace, split: str, model: str, seed: int) -> None:
     out = folder(args.work, split, model, seed)
-    if finished(args.work, split, model, seed):
+    if finished(args, split, model, seed):
         return
     say(f"== {split}, {model}, seed {seed}")
     settings = {**SETTINGS[model], "seed": seed, "split": split, "device": "cpu"}
@@ -132,7 +159,7 @@ def user_clouds(model: DualLLM, dataset: Dataset, split: Split) -> tuple[np.ndar
 
 def report(args: argparse.Namespace) -> None:
     wanted = cells(args.target_domain, args.seeds)
-    done = [cell for cell in wanted if finished(args.work, *cell)]
+    done = [cell for cell in wanted if finished(args, *cell)]
     whole: dict[str, Any] = {
         "dataset": read_json(args.dataset / "dataset.json")["name"],
         "target_domain": args.target_domain,
@@ -154,32 +181,25 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _cell(args: argparse.Namespace, split: str, model: str, seed: int) -> dict[str, Any]:
-    out = folder(args.work, split, model, seed)
-    manifest = read_json(out / "run.json")
-    aligned = out / "alignment.json"
-    return {
-        "split": split,
-        "model": model,
-        "seed": seed,
-        "result": manifest["result"],
-        "metrics": read_json(out / "metrics.json"),
-        "alignment": read_json(aligned) if aligned.is_file() else None,
-    }
+    kept = read_json(kept_file(args.results, split, model, seed))
+    parts = {key: kept[key] for key in ("result", "metrics", "alignment")}
+    return {"split": split, "model": model, "seed": seed, **parts}
 
 
 def _compare(
     args: argparse.Namespace, split: str, rival: str, done: list[tuple[str, str, int]]
 ) -> dict[str, Any] | None:
     """DualLLM minus a rival under full ranking, on the same targets, seeds averaged."""
-    runs = {
-        name: [folder(args.work, *cell) for cell in done if cell[:2] == (split, name)] for name in ("DualLLM", rival)
-    }
-    if not all(runs.values()):
+    mine, theirs = (
+        [read_json(kept_file(args.results, *cell)) for cell in done if cell[:2] == (split, name)]
+        for name in ("DualLLM", rival)
+    )
+    if not mine or not theirs:
         return None
-    (targets, mine), (others, theirs) = (target_values(folders, "full", "ndcg@10") for folders in runs.values())
-    assert targets.equals(others)
-    user = np.unique(targets["user_id"], return_inverse=True)[1]
-    return {"split": split, "rival": rival, **asdict(paired_test(mine.mean(0), theirs.mean(0), user))}
+    assert len({kept["targets"] for kept in (*mine, *theirs)}) == 1
+    a, b = (np.mean([kept["ndcg@10"] for kept in side], axis=0) for side in (mine, theirs))
+    user = np.unique(mine[0]["users"], return_inverse=True)[1]
+    return {"split": split, "rival": rival, **asdict(paired_test(a, b, user))}
 
 
 def _mean(cells: list[dict[str, Any]], protocol: str, domain: str, metric: str) -> str:
