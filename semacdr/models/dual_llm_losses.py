@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semacdr.models.precision import full_precision
+
 KEPT, RANDOM = 0.1, 0.1
 """Of the chosen tokens, the shares that stay as they are and that become a random token; the rest become the mask."""
 
@@ -33,6 +35,7 @@ def mask_tokens(ids: Tensor, maskable: Tensor, rate: float, mask_id: int, vocabu
     return torch.where(chosen, other, ids), chosen
 
 
+@full_precision
 def multi_positive_nce(x: Tensor, positive: Tensor, temperature: float) -> Tensor:
     """InfoNCE with any number of positives for each vector (the outer form of Khosla et al., NeurIPS 2020).
 
@@ -56,6 +59,7 @@ def multi_positive_nce(x: Tensor, positive: Tensor, temperature: float) -> Tenso
     return each[count > 0].mean()
 
 
+@full_precision
 def jaccard(sets: Tensor) -> Tensor:
     """(m, L) item ids, 0 for nothing -> (m, m) Jaccard similarity of the rows as sets, 0 where both are empty."""
     known, place = torch.unique(sets, return_inverse=True)
@@ -67,6 +71,7 @@ def jaccard(sets: Tensor) -> Tensor:
     return shared / (size[:, None] + size[None, :] - shared).clamp(min=1)
 
 
+@full_precision
 def preservation_loss(decoded: Tensor, u: Tensor, q: Tensor) -> Tensor:
     """Reconstruction that keeps a domain's own geometry: ``||q^ - q||^2 + ||S(u) - S(q)||_F^2 / m^2``.
 

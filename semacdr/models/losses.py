@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semacdr.models.precision import full_precision
+
 CHUNK_ELEMENTS = 1 << 22
 """Logits held at once by :func:`linear_cross_entropy`: 16 MiB in float32, within a CPU's last-level cache."""
 BLOCK_COLUMNS = 1_024
@@ -111,6 +113,7 @@ def pair_loss(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(-positive) + F.softplus(negative)
 
 
+@full_precision
 def clip_soft(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     """CLIP's loss with soft targets, as LLM4CDSR has it (``Contrastive_Loss2`` of its code; systems.md 1.4).
 
@@ -132,6 +135,7 @@ def clip_soft(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
 
 
+@full_precision
 def info_nce(x: Tensor, y: Tensor, temperature: float, targets: Tensor | None = None) -> Tensor:
     """Symmetric contrastive loss between two views of m things (systems.md 2.2, L_item and L_seq).
 
@@ -153,6 +157,7 @@ def info_nce(x: Tensor, y: Tensor, temperature: float, targets: Tensor | None = 
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
 
 
+@full_precision
 def soft_targets(x: Tensor, temperature: float) -> Tensor:
     """(m, E) frozen vectors -> (m, m) row-softmax of their cosines: which things mean nearly the same."""
     unit = F.normalize(x, dim=1)

@@ -118,3 +118,28 @@ def test_masking_in_its_shares() -> None:
     assert float((found == 7).float().mean()) == pytest.approx(0.1, abs=0.02)
     assert float((found == 50).float().mean()) == pytest.approx(0.05, abs=0.01)
     assert float((found == 51).float().mean()) == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["contrast", "preservation", "jaccard"])
+def test_the_losses_are_the_same_under_autocast(name: str) -> None:
+    """Rounded to bfloat16, their products would turn the gradients, and large sets would miscount."""
+    torch.manual_seed(0)
+    start, q, positive, sets = (
+        torch.randn(20, 8),
+        torch.randn(20, 8),
+        torch.rand(20, 20) < 0.2,
+        torch.randint(1, 500, (20, 800)),
+    )
+
+    def result(autocast: bool) -> list[torch.Tensor]:
+        x = start.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if name == "jaccard":
+                return [jaccard(sets)]
+            loss = multi_positive_nce(x, positive, 0.1) if name == "contrast" else preservation_loss(q, x, q)
+        loss.backward()
+        assert x.grad is not None
+        return [loss.detach(), x.grad]
+
+    for got, wanted in zip(result(True), result(False), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)

@@ -225,3 +225,27 @@ def test_pair_loss_by_hand() -> None:
     assert found.tolist() == pytest.approx(expected, rel=1e-6)
     scores = [normal(seed, 6).double().requires_grad_() for seed in (0, 1)]
     assert torch.autograd.gradcheck(pair_loss, scores)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, y: clip_soft(x, y, 1.0),
+        lambda x, y: clip_soft(x, y=y, temperature=1.0),
+        lambda x, y: info_nce(x, y, 0.1),
+        lambda x, y: info_nce(x, y, 0.1, soft_targets(x.detach(), 0.1)),
+    ],
+    ids=["clip_soft", "by name", "info_nce", "soft_targets"],
+)
+def test_contrastive_losses_are_the_same_under_autocast(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Rounded to bfloat16, their products would turn the gradients by a percent or two."""
+
+    def under_autocast(x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (x @ y.T).dtype == torch.bfloat16  # on, but for the losses
+            return loss(x, y)
+
+    x, y = normal(0, 40, 16), normal(1, 40, 16)
+    for got, wanted in zip(gradients(under_autocast, x, y), gradients(loss, x, y), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+    assert under_autocast(x.bfloat16(), y.bfloat16()).dtype == torch.float32
