@@ -181,12 +181,11 @@ class LLM4CDSR(VectorRecommender):
             self.user_adapter = Adapter(vectors.shape[1], c.user_adapter_dim, c.embedding_dim, c.adapter_activation)
 
     def _init_encoders(self) -> None:
-        if self.settings.encoder == "pre-norm":
-            self.encoders.apply(init_weights)
-        else:
-            for parameter in self.encoders.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_normal_(parameter)
+        for encoder in self.encoders.values():
+            if isinstance(encoder, PublishedEncoder):
+                encoder.begin()
+            else:
+                encoder.apply(init_weights)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and "adapter" in name:
                 nn.init.xavier_normal_(module.weight)

@@ -1,12 +1,13 @@
 """The sequence encoder as LLM4CDSR's code has it, for the faithful mode: it looks ahead, and at padding.
 
-``x_t = scale e_t + P[t]``, then blocks of ``Q = LN(x)``, ``x = Q + MHA(Q, x, x)``, ``x = LN(x)``,
-``x = x + W2 drop(relu(W1 x))`` with padding set to zero behind each, and a last LN. There is neither a causal mask nor
-one of padding: rows are padded on the left to L events, and every event attends to each of those paddings.
+``x_t = scale e_t + P[t]``, dropout, zero at padding; then blocks of ``Q = LN(x)``, ``x = Q + MHA(Q, x, x)``,
+``x = LN(x)``, ``x = x + W2 drop(relu(W1 x))`` with padding set to zero behind each, and a last LN. There is neither a
+causal mask nor one of padding: rows are padded on the left to L events, and every event attends to each of those
+paddings.
 
-Here rows are padded on the right as everywhere. The paddings of one row are all the same vector, P[0] before the first
-block and zero behind it, so one key that counts as often as there are paddings stands for them all: exact but for
-dropout, which would draw for each padding alone.
+Here rows are padded on the right as everywhere. The paddings of a row are zero before every block, so one key that
+counts as often as there are paddings stands for them all: exact but for the dropout of attention weights, which would
+draw for each padding alone.
 """
 
 from __future__ import annotations
@@ -39,18 +40,17 @@ class PublishedBlock(nn.Module):
             Dropout(dropout),
         )
 
-    def forward(self, x: Tensor, padding: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """States of the real positions.
 
         Args:
             x: (B, L, D).
-            padding: (B, 1, D) what stands at a row's paddings.
-            mask: (B, 1, L, L+1) added to the attention logits; the last key is the padding.
+            mask: (B, 1, L, L+1) added to the attention logits; the last key is the padding, whose state is zero.
         """
         B, L, D = x.shape
         asked = self.attention_norm(x)
         q = self.query(asked).view(B, L, self.num_heads, -1).transpose(1, 2)
-        key_value = self.key_value(torch.cat([x, padding], dim=1)).view(B, L + 1, 2, self.num_heads, -1)
+        key_value = self.key_value(F.pad(x, (0, 0, 0, 1))).view(B, L + 1, 2, self.num_heads, -1)
         k, v = key_value.permute(2, 0, 3, 1, 4)  # each (B, H, L+1, D/H)
         dropped = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropped)
@@ -60,7 +60,7 @@ class PublishedBlock(nn.Module):
 
 
 class PublishedEncoder(nn.Module):
-    """The stack of blocks, with positions counted from the oldest event, 1, and 0 for padding.
+    """The stack of blocks, with positions counted from the oldest event, 1; 0, of padding, is held and never read.
 
     Args:
         embedding_dim: D.
@@ -89,7 +89,6 @@ class PublishedEncoder(nn.Module):
         column = torch.arange(L, device=x.device)
         real = column < length.unsqueeze(1)
         x = self.dropout(x + self.position(column + 1)) * real.unsqueeze(2)
-        padding = self.dropout(self.position.weight[:1].expand(B, 1, -1))
         visible = real.unsqueeze(1).expand(B, L, L)
         if causal:
             visible = visible & (column <= column.unsqueeze(1))
@@ -97,6 +96,22 @@ class PublishedEncoder(nn.Module):
         mask = torch.where(visible, 0.0, float("-inf"))
         mask = torch.cat([mask, paddings.log().view(B, 1, 1).expand(B, L, 1)], dim=2).unsqueeze(1)
         for block in self.blocks:
-            x = block(x, padding, mask) * real.unsqueeze(2)
-            padding = torch.zeros_like(padding)
+            x = block(x, mask) * real.unsqueeze(2)
         return self.norm(x)
+
+    def begin(self) -> None:
+        """Draws the weights as published: Xavier's normal over each array as it is held there.
+
+        There the projections of an attention are one array of (3D, D), and so they have one spread, that of D inputs
+        and 3D outputs; the biases of an attention begin at zero and all others uniformly, as PyTorch has it.
+        """
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_normal_(parameter)
+        for block in self.blocks:
+            assert isinstance(block, PublishedBlock)
+            D = block.query.in_features
+            for layer in (block.query, block.key_value):
+                nn.init.normal_(layer.weight, std=(2 / (D + 3 * D)) ** 0.5)
+                nn.init.zeros_(layer.bias)
+            nn.init.zeros_(block.attention_out.bias)

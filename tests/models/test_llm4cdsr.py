@@ -354,7 +354,7 @@ def test_the_published_encoder_is_the_left_padded_one() -> None:
         state[0, 7 - length :] = x[row, :length]
         position = torch.tensor([0] * (7 - length) + list(range(1, length + 1)))
         real = (position > 0).float()[None, :, None]
-        state = state + encoder.position(position)
+        state = (state + encoder.position(position)) * real
         for block in encoder.blocks:
             attention = nn.MultiheadAttention(6, 2, batch_first=True)
             attention.in_proj_weight.data = torch.cat([block.query.weight, block.key_value.weight]).data
@@ -364,6 +364,21 @@ def test_the_published_encoder_is_the_left_padded_one() -> None:
             state = block.ffn_norm(asked + attention(asked, state, state)[0])
             state = (state + block.ffn(state)) * real
         torch.testing.assert_close(found[row, :length], encoder.norm(state)[0, 7 - length :], rtol=1e-4, atol=1e-5)
+
+
+def test_the_published_encoder_begins_as_published() -> None:
+    """The moments of PyTorch's attention after Xavier's normal over its one array of projections."""
+    torch.manual_seed(0)
+    block = tiny(faithful=True, embedding_dim=64, ffn_dim=64).encoders["local_0"].blocks[0]
+    attention = nn.MultiheadAttention(64, 1)
+    nn.init.xavier_normal_(attention.in_proj_weight)
+    for layer in (block.query, block.key_value):
+        assert layer.weight.std().item() == pytest.approx(attention.in_proj_weight.std().item(), rel=0.05)
+        assert not layer.bias.any()
+    assert not block.attention_out.bias.any()
+    assert block.attention_out.weight.std().item() == pytest.approx((1 / 64) ** 0.5, rel=0.05)
+    assert block.ffn[0].weight.std().item() == pytest.approx((1 / 64) ** 0.5, rel=0.05)
+    assert block.ffn[0].bias.all()
 
 
 def test_the_global_threads_input_is_scaled_by_the_width_of_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
