@@ -269,6 +269,11 @@ class LLM4CDSR(VectorRecommender):
             name = f"local_{index}"
             rows, inside = row[at].unique(return_inverse=True)
             member = self.item_domain[items[rows]] == index
+            if not self.settings.causal:
+                # Nothing else would hide the domain's last target where another domain's event follows it in the row;
+                # the published thread ends before it. In scoring the newest query is the newest event: nothing goes.
+                newest = torch.full_like(rows, -1).scatter_reduce(0, inside, column[at], "amax")
+                member &= torch.arange(items.shape[1], device=items.device) <= newest.unsqueeze(1)
             packed, length = pack(member)  # the events of the domain alone, at the front of each row
             own = vectors[rows].gather(1, packed.unsqueeze(2).expand(-1, -1, vectors.shape[2]))
             place = torch.where(column[at] >= 0, member.cumsum(1)[inside, column[at].clamp(min=0)] - 1, -1)

@@ -216,6 +216,23 @@ def test_threads_meet_at_the_same_event(monkeypatch: pytest.MonkeyPatch) -> None
     assert learned == {(0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3), (2, 0), (2, 1)}
 
 
+def test_a_thread_without_a_mask_hides_its_own_last_target() -> None:
+    """Row 1, 5, 2, 6: the event 2 is the last target of its domain and an input of the next one."""
+    model = tiny(faithful=True, dropout=0.0, threads=["local"]).eval()
+
+    def states(other: int, column: int) -> Tensor:
+        items = torch.tensor([[1, 5, other]])
+        vectors = model.vectors(torch.arange(9))[items]
+        at = torch.tensor([1, 2])  # the queries of the targets 2 and 6
+        zero, domain = torch.tensor([0, 0]), torch.tensor([0, 1])
+        read, _ = model.read(vectors, items, torch.tensor([3]), zero, at, domain)
+        return read[column]
+
+    assert torch.equal(states(2, 0), states(3, 0))
+    scoring = [model.encode(history_batch([np.array([1, 5, other], np.int32)], [0], 6))[0] for other in (2, 3)]
+    assert not torch.allclose(scoring[0], scoring[1], atol=1e-3)  # in scoring it is the newest event
+
+
 def test_wrong_items() -> None:
     shared, apart = tiny(), tiny(negatives="independent")
     batch = batch_of(*[[1, 5, 2, 6]] * 300)
