@@ -28,6 +28,7 @@ from semacdr.models.base import Loss, SideData, TextTables, VectorRecommender, s
 from semacdr.models.layers import ID_STD, CausalEncoder, init_weights, pack, positions_from_end
 from semacdr.models.losses import clip_soft, pair_loss
 from semacdr.models.negatives import UniformNegatives, window_items
+from semacdr.models.precision import at_least_float32
 from semacdr.models.published_sasrec import PublishedEncoder
 from semacdr.models.settings import LossSettings
 from semacdr.models.softmax import CandidateSoftmax
@@ -321,7 +322,7 @@ class LLM4CDSR(VectorRecommender):
             rec = self._bce(states, vectors, place[target], [place[ids] for ids in wrong], domain)
         total, parts = rec, {"rec": float(rec.detach())}
         if len(pairs[0]) > 1:
-            x, y = (vectors[place[ids], : self.settings.embedding_dim].float() for ids in pairs)
+            x, y = (vectors[place[ids], : self.settings.embedding_dim] for ids in pairs)
             item = clip_soft(x, y, self.settings.item_temperature)
             total, parts["item"] = total + self.settings.item_loss_weight * item, float(item.detach())
         if self.aligns_users and batch.user is not None and mixed is not None:
@@ -344,7 +345,7 @@ class LLM4CDSR(VectorRecommender):
         threads = len(wrong)
         by_thread = zip(vectors.chunk(threads, dim=1), wrong)
         negative = torch.cat([part[ids] for part, ids in by_thread], dim=1)
-        scores = ((states * other).sum(1).float() for other in (vectors[right], negative))
+        scores = (at_least_float32((states * other).sum(1)) for other in (vectors[right], negative))
         each = pair_loss(*scores)
         count = torch.bincount(domain, minlength=self.num_domains).clamp(min=1)
         return (each / count[domain]).sum()
@@ -372,4 +373,4 @@ class LLM4CDSR(VectorRecommender):
         if len(known) < 2:
             return newest.new_zeros(())
         adapted = self.user_adapter(profiles[known])
-        return clip_soft(adapted.float(), newest[known].float(), self.settings.user_temperature)
+        return clip_soft(adapted, newest[known], self.settings.user_temperature)

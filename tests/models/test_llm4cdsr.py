@@ -167,31 +167,24 @@ def test_the_whole_loss_in_plain_loops() -> None:
 
 @pytest.mark.parametrize("faithful", [False, True])
 def test_gradients_of_the_whole_loss(faithful: bool) -> None:
-    """By finite differences in float64, through the threads, the adapters and both regularisations."""
-    side = SideData(2, torch.tensor([[1.0, 0.5], [-1.0, 2.0]]).double())
-    model = tiny(side, dropout=0.0, faithful=faithful, item_loss_weight=1, user_loss_weight=1).double()
-    model.profiles = model.profiles.double()
-    batch = batch_of([1, 5, 2, 6], [6, 2, 7], user=[0, 1])
-    names = ["adapter.0.weight", "adapter.2.bias", "user_adapter.0.weight"] + ["local.weight"] * (not faithful)
+    """The model's own loss by finite differences in float64, in every weight that learns."""
+    side = SideData(2, torch.tensor([[1.0, 0.5], [-1.0, 2.0]]))
+    weights = {"item_loss_weight": 1, "user_loss_weight": 1, "user_adapter_dim": 3, "max_seq_len": 4}
+    model = tiny(side, dropout=0.0, faithful=faithful, **weights).double()
+    batch = batch_of([1, 5, 2, 6, 3], [6, 2, 7], user=[0, 1])
+    learned = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    with torch.no_grad():  # away from the small start, so that each part has a say
+        for value in learned.values():
+            value += 0.3 * torch.randn_like(value)
 
     def loss(*values: Tensor) -> Tensor:
         torch.manual_seed(3)
-        with nn.utils.stateless._reparametrize_module(model, dict(zip(names, values))):
-            row, column, target = model.learned_events(batch)
-            wrong = model.draw_wrong(batch, row, column, target)
-            every = torch.arange(9)
-            vectors = model.vectors(every)
-            states, mixed = model.read(
-                vectors[batch.items], batch.items, batch.length, row, column, model.item_domain[target]
-            )
-            each = nn.functional.softplus(-(states * vectors[target]).sum(1)).mean()
-            other = torch.cat([part[ids] for part, ids in zip(vectors.chunk(2, 1), wrong)], dim=1)
-            each = each + nn.functional.softplus((states * other).sum(1)).mean()
-            first, second = (vectors[ids, :4] for ids in model.item_pairs(batch.items))
-            aligned = clip_soft(model.user_adapter(model.profiles), mixed[torch.arange(2), batch.length - 1], 1.0)
-            return each + clip_soft(first, second, 1.0) + aligned
+        with nn.utils.stateless._reparametrize_module(model, dict(zip(learned, values))):
+            found = model.loss(batch)
+        assert set(found.parts) == {"rec", "item", "user"}
+        return found.total
 
-    values = tuple(dict(model.named_parameters())[name].detach().clone().requires_grad_() for name in names)
+    values = tuple(value.detach().clone().requires_grad_() for value in learned.values())
     assert torch.autograd.gradcheck(loss, values, fast_mode=True)
 
 
