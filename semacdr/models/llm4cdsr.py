@@ -192,9 +192,13 @@ class LLM4CDSR(VectorRecommender):
                 nn.init.xavier_normal_(module.weight)
 
     def load_state(self, tensors: Any) -> None:
-        """Takes saved weights and lays the texts on their axes."""
+        """Takes saved weights and lays the texts on their axes.
+
+        On the CPU, where the table of an unbroken run was made: a GPU would round otherwise, and a resumed run would
+        not end at the same bytes.
+        """
         super().load_state(tensors)
-        self.table.copy_(project(self.text, self.mean, self.axes))
+        self.table.copy_(project(self.text.cpu(), self.mean.cpu(), self.axes.cpu()))
 
     def vectors(self, ids: Tensor) -> Tensor:
         """(n,) item ids -> (n, threads * D): global and local vector side by side."""

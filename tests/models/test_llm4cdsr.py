@@ -320,6 +320,35 @@ def test_axes_are_kept_with_the_weights() -> None:
     assert "text" in tiny(random_text=True).state_dict()
 
 
+class Elsewhere(Tensor):
+    """As on a GPU, whose products round otherwise: none may be made before ``cpu``."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.cpu:
+            return args[0].as_subclass(Tensor)
+        if func in (Tensor.matmul, Tensor.__matmul__, torch.matmul):
+            raise AssertionError("a product on the GPU")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_saved_weights_meet_the_table_of_an_unbroken_run() -> None:
+    """It was made on the CPU, before the model went to a GPU; so it must be after a resume, to the bit."""
+    model = tiny()
+    made = model.table.clone()
+    model.text = model.text.as_subclass(Elsewhere)
+    model.load_state(model.state_dict())
+    assert torch.equal(model.table, made)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_saved_weights_meet_the_same_table_on_a_gpu() -> None:
+    model = tiny(text_dim=300)
+    made = model.table.clone()
+    model.cuda().load_state(model.state_dict())
+    assert torch.equal(model.table.cpu(), made)
+
+
 def test_principal_components_by_hand() -> None:
     cloud = torch.tensor([[3.0, 1.0], [-3.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
     mean, axes = principal_components(cloud, 5)
