@@ -15,7 +15,7 @@ alone. The page docs/models/llm4cdsr.md says more. Any number of domains.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,8 @@ class LLM4CDSRConfig(LossSettings):
     first_events: bool = True
     """Learn from the first event of a user and of a domain, by a start vector for the empty thread."""
     loss: Literal["softmax", "bce"] = "bce"
-    """bce: summed over the domains' means; softmax over the trained items of the target's domain."""
+    """bce: summed over the domains' means; softmax over the trained items of the target's domain, or with scope=all of
+    every domain."""
     views: list[str] | None = None
     """Text views to use, side by side; null takes all that the tables have."""
     global_dim: int = Field(1024, gt=0)
@@ -93,6 +94,12 @@ class LLM4CDSRConfig(LossSettings):
         if isinstance(values, dict) and values.get("faithful") is True:
             return {**PUBLISHED, **values}
         return values
+
+    @model_validator(mode="after")
+    def _wrong_items_of_the_domain(self) -> Self:
+        if self.loss == "bce" and self.scope == "all":
+            raise ValueError("scope=all belongs to loss=softmax; loss=bce draws its wrong items from one domain")
+        return self
 
 
 class Adapter(nn.Sequential):

@@ -432,6 +432,9 @@ def test_the_global_threads_input_is_scaled_by_the_width_of_its_table(monkeypatc
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="num_negatives belongs to loss=softmax"):
         LLM4CDSRConfig(num_negatives=4)
+    with pytest.raises(ValueError, match="scope=all belongs to loss=softmax"):
+        LLM4CDSRConfig(scope="all")
+    assert LLM4CDSRConfig(scope="all", loss="softmax").scope == "all"
     with pytest.raises(InputError, match="no text table for view 'spoken'"):
         tiny(views=["spoken"])
 
