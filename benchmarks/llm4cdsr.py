@@ -88,7 +88,10 @@ faithful was given no choice of its own. The best epoch on validation is kept. O
 ranked once before, with 8 epochs (full: SASRec .0277, LLM4CDSR .0334); it was given more because the last epoch had
 been the best on validation. Where that is so again, more would have helped again, SASRec perhaps more than LLM4CDSR.
 Peak memory is that of the process, whose allocator keeps what earlier steps and cells have freed: an upper bound. A
-paired test takes the seeds that both sides have."""
+paired test takes the seeds that both sides have.
+
+The faithful rows were measured before the corrections of padding, thread and start of the faithful form, and are to be
+measured again."""
 
 
 def run_folder(work: Path, dataset: str, cell: str, seed: int) -> Path:
