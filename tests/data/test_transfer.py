@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from semacdr.data.dataset import Dataset
+from semacdr.data.review_texts import event_reviews
 from semacdr.data.splits import Examples, make_split
 from semacdr.data.transfer import TEST, TRAIN, VALID, plan_transfer
 from semacdr.errors import InputError
 from semacdr.training.trainer import train
 from tests.data.test_splits import dataset as in_memory
 from tests.planted import write_planted
+from tests.planted_reviews import write_review_rows
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +140,30 @@ def test_any_model_trains_on_it(planted: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown split"):
         train("Popularity", planted.path, tmp_path / "wrong", None, {"split": "transfer"})
     assert not (tmp_path / "wrong").exists()
+
+
+def test_reviews_of_hidden_events_are_read_nowhere(tmp_path: Path) -> None:
+    """Users come back to one item of x: where any of the pair's events is hidden, none of its reviews is read."""
+    items = ["y0", "x0", "x0", "y1", "x1", "x2", "y2"]
+    rows = [
+        (f"u{user}", item, item[0], 86_400 * at, at, 4.0, f"u{user} at {at}")
+        for user in range(60)
+        for at, item in enumerate(items)
+    ]
+    columns = ["user_id", "item_id", "domain", "timestamp", "position", "rating", "text"]
+    data = write_review_rows(tmp_path / "data", pd.DataFrame(rows, columns=columns))
+    texts = pq.read_table(data.path / "interactions.parquet", columns=["text"]).column(0).to_pylist()
+    partly = 0
+    for percent in (0, 34, 67, 100):  # none, one, two and all three of the events before the target
+        found = event_reviews(data, make_split(data, f"transfer-{percent}:x"))
+        assert found is not None
+        known = plan_transfer(data, percent, "x").known
+        wanted = set()
+        for user in range(data.num_users):
+            pairs: dict[int, list[int]] = {}
+            for at in range(data.offsets[user], data.offsets[user + 1]):
+                pairs.setdefault(int(data.items[at]), []).append(at)
+            wanted |= {texts[same[0]] for same in pairs.values() if known[same].all()}
+            partly += sum(known[same].any() and not known[same].all() for same in pairs.values())
+        assert set(found.texts) == wanted
+    assert partly
