@@ -236,7 +236,8 @@ def train(
         the run folder.
 
     Raises:
-        InputError: unknown names or settings, or ``out`` holds a different run.
+        InputError: unknown names or settings, tables that the model or the split does not allow, or ``out`` holds a
+            different run.
     """
     out = Path(out)
     cls = model_class(model)
@@ -251,6 +252,11 @@ def train(
     reset_peak()
     data = Dataset.load(dataset)
     split = make_split(data, training.split)
+    if user_embeddings is not None and split.name.startswith("transfer-"):
+        # they are written from all that comes before leave-one-out's targets (semacdr.data.known)
+        where = f"--user-embeddings {user_embeddings}, split={split.name}"
+        fix = "leave --user-embeddings out"
+        raise InputError("profiles of users tell of events that this split hides", where=where, fix=fix)
     table = EmbeddingTable.load(embeddings) if embeddings is not None else None
     users = EmbeddingTable.load(user_embeddings, USERS) if user_embeddings is not None else None
     manifest = {
