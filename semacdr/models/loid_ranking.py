@@ -5,6 +5,9 @@ What a user wrote are the reviews of the k newest events; where a data set has n
 themselves. An item has k training reviews of other users, or its own text. A user has no id vector of its own, which
 would know nothing of a new history: p_u is the mean of the id vectors of the k newest items.
 
+A training target always has a review of its own user that must not be read, most rivals have none. So that the gap does
+not tell which is which, everyone reads all but one of an item's reviews; see :func:`_readable`.
+
 The head's first layer is linear in both representations, so a pair costs k inner products of width D rather than a
 pass through the network; see :meth:`LoID.pairs`.
 """
@@ -77,14 +80,17 @@ class UserSide:
 
 @dataclass
 class ItemSide:
-    """The same of items; the leading shape is (1, n) for a list that users share, else (B, K)."""
+    """The same of items; the leading shape is (1, n) for a list that users share, else (B, K).
+
+    One text more is kept than is read; where no item of the side has k + 1, there are fewer.
+    """
 
     vector: Tensor  # (..., D)
     query: Tensor  # (..., D)
-    keys: Tensor  # (..., k, D)
-    values: Tensor  # (..., k, D)
-    mask: Tensor  # (..., k)
-    author: Tensor  # (..., k) who wrote the text, -1 for nobody
+    keys: Tensor  # (..., k + 1, D)
+    values: Tensor  # (..., k + 1, D)
+    mask: Tensor  # (..., k + 1)
+    author: Tensor  # (..., k + 1) who wrote the text, -1 for nobody
 
     def take(self, items: Tensor) -> ItemSide:
         """Rows of a flat side: (n,) items give (1, n), (B, K) give (B, K)."""
@@ -101,7 +107,7 @@ class LoID(Recommender):
     reads_reviews = True
     trained: Tensor
     own_texts: Tensor  # (N+1,) text index of an item's own text, 0 if it has none
-    item_texts: Tensor  # (N+1, k) of what an item is read by
+    item_texts: Tensor  # (N+1, k+1) of what an item is read by
     item_authors: Tensor
     table: Tensor | None
     _side: ItemSide | None = None
@@ -122,6 +128,7 @@ class LoID(Recommender):
             self.reviews = ReviewEncoder(config, self.texts, config.plugins)
             width = self.reviews.width
         self.register_buffer("table", table, persistent=False)
+        self._views = tuple(text or ())
         self.text_width = width
         self.id = nn.Embedding(catalogue.num_items + 1, D)
         nn.init.normal_(self.id.weight, std=ID_STD)
@@ -139,13 +146,13 @@ class LoID(Recommender):
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0).float(), persistent=False)
 
     def _read_texts(self, side: SideData) -> None:
-        """Numbers the texts: item i's own is text i, reviews come behind; chooses k for each item."""
+        """Numbers the texts: item i's own is text i, reviews come behind; keeps up to k + 1 of each item."""
         size, k = self.num_items + 1, self.settings.k
         own = list(side.item_texts) if side.item_texts is not None else [""] * size
         written = np.array([bool(text) for text in own])
-        texts = np.zeros((size, k), np.int64)
+        texts = np.zeros((size, k + 1), np.int64)
         texts[:, 0] = np.where(written, np.arange(size), 0)
-        authors = np.full((size, k), -1, np.int64)
+        authors = np.full((size, k + 1), -1, np.int64)
         self.reviews_from = side.reviews
         self.texts = own
         if side.reviews is None:
@@ -153,12 +160,14 @@ class LoID(Recommender):
         else:
             found = side.reviews
             self.texts = [*own, *found.texts]
-            for item in np.unique(found.item):
-                rows = np.flatnonzero(found.item == item)
-                if len(rows) > k:
+            by_item = np.argsort(found.item, kind="stable")
+            items, first = np.unique(found.item[by_item], return_index=True)
+            for item, rows in zip(items, np.split(by_item, first[1:])):
+                if len(rows) == 1:  # all but one is none: its own text says more
+                    continue
+                if len(rows) > k + 1:
                     random = np.random.default_rng([DRAW_SEED, int(item)])
-                    rows = np.sort(random.choice(rows, k, replace=False))
-                texts[item], authors[item] = 0, -1
+                    rows = np.sort(random.choice(rows, k + 1, replace=False))
                 texts[item, : len(rows)], authors[item, : len(rows)] = size + rows, found.user[rows]
             keys = found.user.astype(np.int64) * size + found.item
             order = np.argsort(keys)
@@ -171,12 +180,19 @@ class LoID(Recommender):
         self.register_buffer("item_authors", torch.from_numpy(authors), persistent=False)
 
     def notes(self) -> Sequence[str]:
-        """Where the historical texts come from, if not from reviews."""
-        if self.reviews_from is not None:
-            return ()
-        if self.text_width:
-            return ("no reviews in this data set, so the historical texts are the items' own",)
-        return ("neither reviews nor items' texts, so items are ids alone",)
+        """Where the historical texts come from, if not from reviews, and what of a given table is not used."""
+        said = []
+        if self._views and self.table is None:
+            said.append(
+                "the table of embeddings is not used: it wants rank=0, no plug-ins and a data set without reviews"
+            )
+        elif len(self._views) > 1:
+            said.append(f"of the table of embeddings the view {self._views[0]!r} alone is used")
+        if self.reviews_from is None and self.text_width:
+            said.append("no reviews in this data set, so the historical texts are the items' own")
+        elif self.reviews_from is None:
+            said.append("neither reviews nor items' texts, so items are ids alone")
+        return said
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes saved weights; the language model's and the plug-ins' are not among them."""
@@ -257,12 +273,10 @@ class LoID(Recommender):
         scale = self.settings.embedding_dim**-0.5
         asks_user = _weights(items.query @ users.keys.transpose(1, 2) * scale, users.mask.unsqueeze(1))  # (B, n, k)
         logits = (items.keys * users.query[:, None, None, :]).sum(3) * scale
-        # what this very user wrote on the item would tell that the two met
-        readable = items.mask & ((items.author < 0) | (items.author != users.owner[:, None, None]))
-        asks_item = _weights(logits, readable)  # (B, n, k)
+        asks_item = _weights(logits, _readable(items.mask, items.author, users.owner[:, None, None]))  # (B, n, k + 1)
         hidden = self.head_user(users.vector).unsqueeze(1) + self.head_item(items.vector)
         hidden = hidden + asks_user @ self.head_item(users.values)
-        told = self.head_user(items.values) - self.head_user.bias  # (..., k, D)
+        told = self.head_user(items.values) - self.head_user.bias  # (..., k + 1, D)
         for j in range(told.shape[2]):
             hidden = hidden + asks_item[:, :, j : j + 1] * told[:, :, j]
         scores: Tensor = self.head_out(self.dropout(F.relu(hidden))).squeeze(2).float()
@@ -309,7 +323,8 @@ class LoID(Recommender):
         scale = self.settings.embedding_dim**-0.5
         mine = ItemSide(*(value[place] for value in vars(items).values()))
         asks_user = _weights((mine.query.unsqueeze(1) * users.keys).sum(2) * scale, users.mask)
-        asks_item = _weights((users.query.unsqueeze(1) * mine.keys).sum(2) * scale, mine.mask)
+        readable = _readable(mine.mask, mine.author, users.owner.unsqueeze(1))  # the pair's own review is its answer
+        asks_item = _weights((users.query.unsqueeze(1) * mine.keys).sum(2) * scale, readable)
         v_i = mine.vector + (asks_user.unsqueeze(2) * users.values).sum(1)
         v_u = users.vector + (asks_item.unsqueeze(2) * mine.values).sum(1)
         return self._side_contrast(v_i, users.vector, row) + self._side_contrast(v_u, mine.vector, target)
@@ -339,6 +354,23 @@ class LoID(Recommender):
         with torch.no_grad():
             blocks = items.split(step, dim=-1)
             return torch.cat([self.pairs(encoded, self._side.take(block)) for block in blocks], dim=1)
+
+
+def _readable(mask: Tensor, author: Tensor, owner: Tensor) -> Tensor:
+    """Which of an item's texts a user may read: all but one of the reviews, and every text that is no review.
+
+    Left out is what the user wrote itself, which would tell that the two met. Where it wrote none, another review is,
+    chosen by the user's number: how many there are to read, and which, then says nothing of who wrote.
+
+    Args:
+        mask: (..., j) True where a text is.
+        author: (..., j) user index of who wrote it, -1 for nobody; reviews come first.
+        owner: (..., 1) index of the user who reads, -1 for unknown.
+    """
+    review = mask & (author >= 0)
+    own = review & (author == owner)
+    instead = torch.arange(mask.shape[-1], device=mask.device) == owner % review.sum(-1, keepdim=True).clamp(min=1)
+    return mask & ~torch.where(own.any(-1, keepdim=True), own, review & instead)
 
 
 def _weights(logits: Tensor, mask: Tensor) -> Tensor:

@@ -236,6 +236,17 @@ def test_with_one_plugin_less_the_weights_are_refused(tiny: Path, tmp_path: Path
         made(tiny).load_state(state)
 
 
+def test_faithful_is_about_the_pairs_own_review_alone(tiny: Path) -> None:
+    """Users and items that training never saw keep their zero vectors, which the paper does not have."""
+    unseen = batch(user=torch.tensor([4, 2, 4]), item=torch.tensor([2, 4, 4]))
+    said = []
+    for faithful in (False, True):
+        model = made(tiny, faithful=faithful)
+        model.prepare()
+        said.append(model.predict(unseen))
+    torch.testing.assert_close(said[1], said[0], rtol=0, atol=0)
+
+
 def test_the_faithful_form_warns_and_reads_the_review(
     tiny: Path, dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

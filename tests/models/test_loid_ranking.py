@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from semacdr.data.review_texts import event_reviews
 from semacdr.data.splits import make_split
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.models import loid_ranking
-from semacdr.models.loid_ranking import LoID
-from semacdr.run import build_model
+from semacdr.models.loid_ranking import LoID, LoIDConfig
+from semacdr.run import build_model, side_data
 from tests.models.tiny_bert import write_tiny_bert
 from tests.planted import write_planted, write_vectors
 from tests.planted_reviews import write_review_rows
@@ -99,15 +100,71 @@ def test_scores_in_plain_loops(reviewed: Dataset, tiny: Path) -> None:
         checked = 0
         for item in range(1, model.num_items + 1):
             q = model.id.weight[item] * model.trained[item]
-            written = [int(model.item_authors[item, j]) for j in range(2)]
-            texts = [model.texts[int(model.item_texts[item, j])] for j in range(2)]
-            on = [vector[t] for t, author in zip(texts, written) if t and author != user]
+            written = [int(author) for author in model.item_authors[item] if author >= 0]
+            texts = [model.texts[int(text)] for text in model.item_texts[item] if text]
+            assert len(texts) == max(1, len(written))
+            if written:  # one is left out: the user's own, else that at the user's number
+                texts.pop(written.index(user) if user in written else user % len(written))
+            on = [vector[t] for t in texts]
             checked += user in written
             v_i = attend(model.item_query(q), q, model.user_key, model.user_value, said)
             v_u = attend(model.user_query(p), p, model.item_key, model.item_value, on)
             expected = model.head_out(torch.relu(model.head_user(v_u) + model.head_item(v_i)))
             torch.testing.assert_close(scores[item - 1], expected[0], rtol=1e-4, atol=1e-5)
         assert checked  # what the user wrote itself was there to be left out
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_how_much_is_readable_does_not_tell_who_wrote(reviewed: Dataset, tiny: Path, k: int) -> None:
+    """Else a training target, which always lacks its user's own review, would be known by the gap."""
+    model = made(reviewed, tiny, k=k)
+    side = model._items(torch.arange(model.num_items + 1))
+    found = event_reviews(reviewed, make_split(reviewed))
+    assert found is not None
+    users = torch.arange(-1, 9)  # -1 is unknown; 4 to 8 wrote nothing
+    readable = loid_ranking._readable(side.mask, side.author, users[:, None, None])
+    count = readable.sum(2)
+    assert torch.equal(count, count[:1].expand_as(count))
+    assert not (readable & (side.author == users[:, None, None]) & (side.author >= 0)).any()
+    written = np.bincount(found.item, minlength=model.num_items + 1)
+    assert set(written.tolist()) == {0, 1, 2, 3}
+    expected = [0, *(max(1, min(k, number - 1)) for number in written[1:].tolist())]  # 1: the item's own text
+    assert count[0].tolist() == expected
+    # each kept review is read by strangers too, so that reading it does not tell a writer
+    of = torch.from_numpy(np.flatnonzero(written > 1))
+    assert (readable[5:, of] | ~side.mask[of]).any(0).all()
+
+
+def test_a_pairs_own_review_is_nowhere_in_the_triplet_loss(reviewed: Dataset, tiny: Path) -> None:
+    split = make_split(reviewed)
+    side = side_data(LoID, reviewed, split, None)
+    assert side.reviews is not None
+    targets = [int(reviewed.user_items(user)[1]) for user in range(3)]  # after one event each
+    batch = Batch(
+        torch.tensor([[int(reviewed.user_items(user)[0])] for user in range(3)]),
+        torch.ones(3, dtype=torch.long),
+        torch.tensor(targets)[:, None],
+        user=torch.arange(3),
+    )
+
+    def losses(**changed: str) -> dict[str, float]:
+        assert side.reviews is not None
+        own = list(zip(side.reviews.user.tolist(), side.reviews.item.tolist()))
+        texts = list(side.reviews.texts)
+        for user, text in changed.items():
+            texts[own.index((int(user[1:]), targets[int(user[1:])]))] = text
+        torch.manual_seed(0)
+        config = LoIDConfig(encoder=str(tiny), **{**SMALL, "k": 3, "margin": 50.0})
+        catalogue = reviewed.catalogue(split.train_count)
+        model = LoID(config, catalogue, side=replace(side, reviews=replace(side.reviews, texts=tuple(texts)))).eval()
+        nn.init.normal_(model.id.weight)
+        torch.manual_seed(1)
+        return model.loss(batch).parts
+
+    plain, other = losses(), losses(u0="very bad tea", u1="very bad tea", u2="very bad tea")
+    assert plain["triplet"] > 0
+    assert other["triplet"] == pytest.approx(plain["triplet"], rel=1e-6)
+    assert other["rec"] != pytest.approx(plain["rec"], rel=1e-6)  # others of the batch do read it
 
 
 def test_blocks_of_items_change_nothing(plain: Dataset, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +237,20 @@ def test_vectors_of_a_table_stand_in_for_texts(plain: Dataset, tiny: Path, tmp_p
     scores = model.score(model.encode(history_batch([plain.user_items(3)], [0], 50)), torch.arange(1, 5))
     assert torch.isfinite(scores).all()
     assert made(plain, tiny, table, rank=2).reviews is not None
+
+
+def test_a_table_that_is_not_used_is_spoken_of(plain: Dataset, reviewed: Dataset, tiny: Path, tmp_path: Path) -> None:
+    one = EmbeddingTable.load(write_vectors(tmp_path / "one", plain))
+    two = EmbeddingTable.load(write_vectors(tmp_path / "two", plain, ("content", "mood")))
+    of_reviewed = EmbeddingTable.load(write_vectors(tmp_path / "reviewed", reviewed))
+
+    def said(*args: Any, **changes: Any) -> str:
+        return "; ".join(note for note in made(*args, **changes).notes() if "table" in note)
+
+    unused = "the table of embeddings is not used: it wants rank=0, no plug-ins and a data set without reviews"
+    assert said(plain, tiny) == said(plain, tiny, one) == said(reviewed, tiny) == ""
+    assert said(plain, tiny, one, rank=2) == said(reviewed, tiny, of_reviewed) == unused
+    assert said(plain, tiny, two) == "of the table of embeddings the view 'content' alone is used"
 
 
 def test_a_run_says_where_its_texts_come_from(
