@@ -20,8 +20,9 @@ the score. P is a free vector of each training user; it is added where scores ar
 a user's own row would solve at once. Users outside training have P = 0.
 
 L_con runs over all user vectors of a batch: a user's own text in another domain is a positive, and so is another user's
-in the same domain whose training items there are alike (Jaccard). The losses beside L_next and L_mlm join after
-``cotrain_after`` steps. A step holds every domain of its users, in place of batches that take turns.
+in the same domain whose training items there, as far as they lie in the rows of the batch, are alike (Jaccard). The
+losses beside L_next and L_mlm join after ``cotrain_after`` steps. A step holds every domain of its users, in place of
+batches that take turns.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class DualLLMConfig(Settings):
     dropout: float = Field(0.3, ge=0, lt=1)
     """Inside them."""
     num_negatives: int | None = Field(None, ge=0)
-    """0: full softmax over the domain; null: that up to 20,000 items in a domain, beyond it 127 negatives."""
+    """0: full softmax over the domain; null: that up to 20,000 items in the largest domain, beyond it 127 negatives in
+    every domain that has more items."""
     user_table: bool = True
     """The free vectors P; without them a user is its text alone."""
     mlm_weight: float = Field(0.5, ge=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,14 @@ from semacdr.data.batches import Batch, TrainBatches, history_batch
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
 from semacdr.errors import InputError
+from semacdr.models import dual_llm
 from semacdr.models.dual_llm import DualLLM, DualLLMConfig
 from semacdr.models.dual_llm_text import UserTexts
 from semacdr.models.text_encoder import Backbone
 from semacdr.run import build_model
 from tests.models.tiny_bert import write_tiny_bert
 from tests.planted import write_planted
+from tests.planted_reviews import write_review_rows
 
 SMALL: dict[str, Any] = {"embedding_dim": 16, "max_tokens": 24, "item_tokens": 6, "max_seq_len": 12, "cotrain_after": 0}
 
@@ -299,6 +302,43 @@ def test_who_belongs_together(dataset: Dataset, bert: Path) -> None:
     strict = make(dataset, bert, similar_users=0.6)
     expected[2, 3] = expected[3, 2] = False  # two of four
     assert torch.equal(strict.positives(batch, row, domain), expected)
+
+
+def test_users_are_alike_by_what_lies_in_the_window(dataset: Dataset, bert: Path) -> None:
+    """Events before a row's window are not compared, though the user trained on them."""
+    model = make(dataset, bert)
+    batch = next(TrainBatches(make_split(dataset).train, 40, 4, 0).epoch(0))
+    assert batch.targets is not None
+    assert batch.first_target is not None
+    assert batch.user is not None
+    rows = torch.cat([batch.items, batch.targets, batch.first_target[:, None]], 1).tolist()
+    tea = set(np.flatnonzero(dataset.item_domain == 0).tolist()) - {0}
+    window = [set(row) & tea for row in rows]
+    whole = [set(dataset.user_items(user)[:-2].tolist()) & tea for user in batch.user.tolist()]
+
+    def alike(sets: list[set[int]]) -> torch.Tensor:
+        return torch.tensor([[len(a & b) >= 0.2 * max(1, len(a | b)) for b in sets] for a in sets])
+
+    count, same = len(rows), batch.user[:, None] == batch.user[None, :]
+    positives = model.positives(batch, torch.arange(count), torch.zeros(count, dtype=torch.long))
+    assert torch.equal(positives, alike(window) | same)
+    assert not torch.equal(alike(window) | same, alike(whole) | same)
+
+
+def test_the_largest_domain_decides_on_the_softmax_of_all(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = ["tea0", "pans0", "tea1", "pans1", "tea2", "pans2", "tea3", "tea4", "pans0", "tea0"]
+    rows = [(f"u{u}", item, item[:-1], 0, at, 4.0, "") for u in range(3) for at, item in enumerate(items)]
+    columns = ["user_id", "item_id", "domain", "timestamp", "position", "rating", "text"]
+    uneven = write_review_rows(tmp_path / "data", pd.DataFrame(rows, columns=columns))
+    assert sorted(np.bincount(uneven.item_domain[1:]).tolist()) == [3, 5]
+    monkeypatch.setattr(dual_llm, "FEW_NEGATIVES", 2)
+    every = torch.arange(1, uneven.num_items + 1)
+    for limit, sampled in ((5, False), (4, True)):
+        monkeypatch.setattr(dual_llm, "FULL_SOFTMAX_ITEMS", limit)
+        drawn = make(uneven, bert).softmax.draw(every)
+        assert [expected is not None for _, _, expected in drawn] == [sampled, sampled]
 
 
 def test_borrowed_text_is_in_no_contrast(dataset: Dataset, bert: Path) -> None:
