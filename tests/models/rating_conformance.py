@@ -121,6 +121,14 @@ class RatingConformance:
         blind = predict(model_trained, replace(data, ratings=ratings), "test")
         np.testing.assert_array_equal(blind, predict(model_trained, data, "test"))
 
+    def test_ratings_are_float32_under_autocast(self, data: RatingData, model_trained: RatingRecommender) -> None:
+        batch = self.whole(model_trained, data)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = self.scores(model_trained, batch)
+        model_trained.prepare()
+        assert rough.dtype == torch.float32
+        torch.testing.assert_close(rough, self.scores(model_trained, batch), rtol=0.05, atol=0.05)
+
     def test_loads_in_a_fresh_process_with_the_same_ratings(
         self, data: RatingData, trained: Path, model_trained: RatingRecommender
     ) -> None:

@@ -2,10 +2,11 @@
 
     message    m_{j->u} = c_j [h_j^r * sigmoid(w_r1' e) + (W_r2 e) * sigmoid(w_r3' e)]; r its rating, e its review
     node       h_u = FC(dropout(GELU(c_u sum_j m_{j->u}))),  c = degree^-1/2;  items likewise, by weights of their own
-    rating     f_ui = GELU(W [h_u ; h_i] + b);  one logit for each rating;  r^ = the expected rating
+    rating     f_ui = W_2 relu(W_1 [h_u ; h_i]);  logits W_3 f_ui, one for each rating;  r^ = the expected rating
     ED         does a review belong to f_ui: bilinear, BCE against reviews of other pairs of the step
     ND         do two node vectors, from two views of the graph with edges dropped, belong to one node: likewise
     loss       (CE_1 + CE_2) / 2 + nd_weight ND + ed_weight ED, a cross-entropy for each view
+               ED: BCE of right plus BCE of wrong answers, mean of both views; ND: likewise, mean of users and items
 
 e: the sentence encoder's vector, whitened on the training reviews (Su et al. 2021); a missing review is the zero
 vector, which is their mean. Code of the authors: JarenceSJ/ReviewGraph.
@@ -17,6 +18,7 @@ Where we differ, and why:
   pair by pair. The pair's review then enters nothing but ED, as the answer. ``faithful: true`` leaves the edge in.
 - A step is a batch of pairs over the whole graph, not all pairs at once; patience and the trainer's rate take the place
   of 400 iterations. Wrong answers of ED and ND are those of other users and items of the same step.
+- A view lacks an edge in both directions; published, each direction drops its own.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class RGCLConfig(Settings):
     """D."""
     dropout: float = Field(0.7, ge=0, lt=1)
     """On a node's summed messages."""
-    edge_dropout: float = Field(0.3, ge=0, lt=1)
+    edge_dropout: float = Field(0.7, ge=0, lt=1)
     """Share of the edges that a view of the graph lacks."""
     nd_weight: float = Field(0.3, ge=0)
     """Of node discrimination."""
@@ -158,12 +160,10 @@ class RGCL(RatingRecommender):
         self.to_users = Messages(catalogue.num_items + 1, slices, config)
         self.to_items = Messages(catalogue.num_users + 1, slices, config)
         self.user_out, self.item_out = nn.Linear(D, D), nn.Linear(D, D)
-        self.pair = nn.Linear(2 * D, D)
-        self.classify = nn.Linear(D, len(levels))
+        self.pair = nn.Sequential(nn.Linear(2 * D, D, bias=False), nn.ReLU(), nn.Linear(D, D, bias=False))
+        self.classify = nn.Linear(D, len(levels), bias=False)
         for layer in (self.user_out, self.item_out, self.pair, self.classify):
             layer.apply(init_weights)
-        with torch.no_grad():  # the expected rating starts at the mean
-            self.classify.bias.copy_(torch.from_numpy(np.log(count / count.sum())))
         self.edges = Discriminator(D, e)
         self.users, self.items = Discriminator(D, D), Discriminator(D, D)
         self.register_buffer("levels", torch.from_numpy(levels.astype(np.float32)), persistent=False)
@@ -240,12 +240,14 @@ class RGCL(RatingRecommender):
 
     def pair_vectors(self, user: Tensor, item: Tensor) -> Tensor:
         """(B, D) node vectors of both sides -> (B, D) f_ui."""
-        return F.gelu(self.pair(torch.cat([user, item], dim=1)))
+        f: Tensor = self.pair(torch.cat([user, item], dim=1))
+        return f
 
     def predict(self, batch: RatingBatch) -> Tensor:
         """(B,) expected ratings."""
         logits = self.classify(self.pair_vectors(*self.nodes(batch, self.view())))
-        return torch.softmax(full_precision(logits), dim=1) @ self.levels
+        chances = torch.softmax(full_precision(logits), dim=1)
+        return (chances * self.levels).sum(1)  # autocast would round a matrix product
 
     def loss(self, batch: RatingBatch) -> Loss:
         """Cross-entropy of two views, node and edge discrimination."""
@@ -258,7 +260,9 @@ class RGCL(RatingRecommender):
         rec = sum(
             (F.cross_entropy(full_precision(self.classify(f)), target) / 2 for f in pairs), start=pairs[0].new_zeros(())
         )
-        ed = sum((self.edges(f, self.reviews[edge], edge, usable) / 2 for f in pairs), start=pairs[0].new_zeros(()))
+        # A mean over right and wrong answers is half of the published sum of the two, so that a sum over the two views
+        # is the published mean over them; for nodes likewise, over the two sides.
+        ed = sum((self.edges(f, self.reviews[edge], edge, usable) for f in pairs), start=pairs[0].new_zeros(()))
         (user_1, item_1), (user_2, item_2) = views
         nd = self.users(user_1, user_2, batch.user, torch.ones_like(exists))
         nd = nd + self.items(item_1, item_2, batch.item, torch.ones_like(exists))

@@ -70,8 +70,8 @@ def node_by_hand(model: RGCL, side: str, node: int, without: tuple[int, int] | N
 def rating_by_hand(model: RGCL, user: int, item: int, own: bool = False) -> tuple[float, np.ndarray, np.ndarray]:
     without = None if own else (user, item)
     h = [node_by_hand(model, "user", user, without), node_by_hand(model, "item", item, without)]
-    f = gelu(array(model.pair.weight) @ np.concatenate(h) + array(model.pair.bias))
-    p = softmax(array(model.classify.weight) @ f + array(model.classify.bias))
+    f = array(model.pair[2].weight) @ np.maximum(array(model.pair[0].weight) @ np.concatenate(h), 0)
+    p = softmax(array(model.classify.weight) @ f)
     return float(p @ LEVELS), p, f
 
 
@@ -88,7 +88,7 @@ def test_messages_and_the_expected_rating_in_plain_loops() -> None:
 @pytest.mark.parametrize("faithful", [False, True])
 def test_the_pairs_own_edge_says_nothing_unless_faithful(faithful: bool) -> None:
     model, b = (
-        make(faithful=faithful),
+        make(faithful=faithful, embedding_dim=8, dropout=0.1, edge_dropout=0.1),
         batch(user=torch.tensor([1]), item=torch.tensor([2]), rating=torch.tensor([4.0])),
     )
     other = deepcopy(model)
@@ -124,7 +124,7 @@ def test_the_losses_in_plain_loops() -> None:
     e, W = array(model.reviews[edges]), array(model.edges.weight)
     right = np.log1p(np.exp(-(rows[0][2] @ W @ e[0])))
     wrong = np.log1p(np.exp(rows[1][2] @ W @ e[0]))  # only the first review is there, as an answer to either
-    assert loss.parts["ed"] == pytest.approx((right + wrong) / 2, rel=1e-5)
+    assert loss.parts["ed"] == pytest.approx(right + wrong, rel=1e-5)  # and so for the second view, and their mean
     nd = 0.0
     for side, part, ids in (("user", model.users, b.user), ("item", model.items, b.item)):
         h = [node_by_hand(model, side, int(ids[row]), pair) for row, pair in enumerate(((1, 2), (3, 1)))]
@@ -134,6 +134,26 @@ def test_the_losses_in_plain_loops() -> None:
         nd += np.mean(terms)
     assert loss.parts["nd"] == pytest.approx(nd, rel=1e-5)
     assert float(loss.total.detach()) == pytest.approx(ce + 0.3 * nd + 0.7 * loss.parts["ed"], rel=1e-5)
+
+
+def test_a_discrimination_is_half_the_published_sum_of_right_and_wrong() -> None:
+    """So that ED over two views, and ND over two sides, are the published means of the sums."""
+    part, ids = make().users, torch.arange(2)
+    left, right = torch.randn(2, 3), torch.randn(2, 3)
+    scores = left @ part.weight @ right.T
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    published = bce(scores.diag(), torch.ones(2)) + bce(scores.flip(1).diag(), torch.zeros(2))
+    torch.testing.assert_close(2 * part(left, right, ids, torch.ones(2, dtype=torch.bool)), published)
+
+
+def test_weights_and_dropout_are_those_published_for_digital_music() -> None:
+    made = RGCLConfig()
+    assert (made.dropout, made.edge_dropout, made.nd_weight, made.ed_weight) == (0.7, 0.7, 0.3, 1.0)
+    model = make(embedding_dim=1, edge_dropout=0.5).train()
+    torch.manual_seed(0)
+    seen = torch.stack([model.view()[0][:, 0] for _ in range(400)])  # (400, E) messages to users
+    assert ((seen == 0).double().mean(0) - 0.5).abs().max() < 0.1
+    torch.testing.assert_close(seen[0][seen[0] != 0], 2 * model.eval().view()[0][:, 0][seen[0] != 0])
 
 
 def test_the_same_id_is_no_wrong_answer() -> None:
