@@ -46,7 +46,7 @@ def parse_ks(text: str) -> list[int]:
         InputError: not whole numbers above zero.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) for part in parts):
+    if not all(part.isdecimal() and int(part) for part in parts):
         raise InputError(f"--coverage {text}: whole numbers above zero, with commas", fix="--coverage 10,100")
     return list(dict.fromkeys(int(part) for part in parts))
 

@@ -91,7 +91,7 @@ def test_scores_that_are_no_numbers() -> None:
         covered(model, dataset)
 
 
-@pytest.mark.parametrize("text", ["", "0", "10,", "a", "-3", "1.5"])
+@pytest.mark.parametrize("text", ["", "0", "10,", "a", "-3", "1.5", "²"])
 def test_wrong_numbers(text: str) -> None:
     with pytest.raises(InputError, match="above zero"):
         parse_ks(text)
