@@ -37,6 +37,7 @@ TRAINING_KEYS = (
     "require_pow",
 )
 LENGTH = "MAX_ITEM_LIST_LENGTH"
+_RATES = ("_prob", "_ratio", "_factor")
 
 
 class OwnTraining(Settings):
@@ -87,7 +88,8 @@ def own_name(name: str) -> str:
 def own_settings(name: str) -> type[Settings]:
     """The settings of ``recbole:NAME``: the keys of RecBole's file about the model and :data:`TRAINING_KEYS`.
 
-    The defaults are RecBole's. A number may be whole or not, a null may become anything; the rest keeps its type.
+    The defaults are RecBole's. A null may become anything, the rest keeps its type; a number is whole where RecBole's
+    is, but for rates, of which RecBole writes some as 0 or 1.
     A softmax (``loss_type: CE``) takes no sampled negatives, so there the default is none.
 
     Raises:
@@ -100,13 +102,13 @@ def own_settings(name: str) -> type[Settings]:
     values |= read_yaml(properties / "model" / f"{plain}.yaml")
     if values.get("loss_type") == "CE":
         values["train_neg_sample_args"] = None
-    fields: dict[str, Any] = {key: _field(_number(value)) for key, value in values.items()}
+    fields: dict[str, Any] = {key: _field(key, _number(value)) for key, value in values.items()}
     return create_model(plain, __base__=Settings, __doc__=f"RecBole's settings of {plain}.", **fields)
 
 
-def _field(default: Any) -> tuple[Any, Any]:
+def _field(key: str, default: Any) -> tuple[Any, Any]:
     """Type and default of a setting."""
-    if isinstance(default, bool | str):
+    if isinstance(default, bool | str) or (isinstance(default, int) and not key.endswith(_RATES)):
         return type(default), default
     if isinstance(default, int | float):
         return int | float, default

@@ -26,12 +26,12 @@ from semacdr import run as run_folder
 from semacdr.config import build, split_keys
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
-from semacdr.errors import SemacdrError
+from semacdr.errors import InputError, SemacdrError
 from semacdr.files import write_atomic, write_json, write_text
 from semacdr.memory import peak_bytes, reset_peak
 from semacdr.models.recbole_own import OwnTraining, own_name, own_settings
 from semacdr.progress import Progress, say
-from semacdr.recbole.own_data import VALID_METRIC, Side, check_split, items_fingerprint, open_side, quietly
+from semacdr.recbole.own_data import VALID_METRIC, Side, check_split, items_fingerprint, open_side, quietly, refusals
 from semacdr.training.trainer import already_trained, manifest_head
 
 _SCRATCH = "recbole"  # in the run folder, while it is trained
@@ -50,7 +50,8 @@ def train(model: str, dataset: str | Path, out: str | Path, settings: dict[str, 
         the run folder.
 
     Raises:
-        InputError: unknown names or settings, a split that RecBole cannot make, or ``out`` holds a different run.
+        InputError: unknown names or settings, settings that RecBole refuses, a split that it cannot make, or ``out``
+            holds a different run.
         SemacdrError: the training diverged.
     """
     out, name = Path(out), own_name(model)
@@ -77,9 +78,13 @@ def train(model: str, dataset: str | Path, out: str | Path, settings: dict[str, 
         # RecBole's trainer makes folders of its own where it is called.
         with contextlib.chdir(scratch), quietly():
             side = open_side(name, config, training, data, split, scratch)
+            with refusals(name):
+                fit = Fit(side, training, scratch.parent / run_folder.LOG)
             write_json(scratch.parent / run_folder.RUN, manifest)
-            fit = Fit(side, training, scratch.parent / run_folder.LOG)
             result = fit.run()
+    except InputError:
+        (out / run_folder.RUN).unlink(missing_ok=True)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -129,13 +134,13 @@ class Fit:
 
         self.trainer._train_epoch = timed
         try:
-            self.trainer.fit(*self.side.loaders[:2], verbose=False, saved=False, callback_fn=self._validated)
+            self._fit()
             if self.epochs < self.trainer.epochs:
                 stopped = "patience"
         except _CapReachedError:
             stopped = "cap"
         except ValueError as error:
-            if "loss is nan" not in str(error):
+            if not _is_nan(error):
                 raise
             fix = "lower learning_rate; BERT4Rec: larger train_batch_size, so that no batch is without a mask"
             raise SemacdrError(f"RecBole: {error}, in epoch {self.epochs + 1}", fix=fix) from None
@@ -148,10 +153,22 @@ class Fit:
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,
             "stopped_by": stopped,
-            f"recbole_valid_{VALID_METRIC.lower()}": max(0.0, float(self.trainer.best_valid_score)),
+            f"recbole_valid_{VALID_METRIC.lower()}": float(self.trainer.best_valid_score) if self.log else None,
             "train_seconds": round(self.seconds, 2),
             "train_cpu_seconds": round(self.cpu_seconds, 2),
         }
+
+    def _fit(self) -> None:
+        try:
+            self.trainer.fit(*self.side.loaders[:2], verbose=False, saved=False, callback_fn=self._validated)
+        except (_CapReachedError, SemacdrError):
+            raise
+        except Exception as error:
+            # Settings that a model cannot work with show in its first epoch or its first validation, or never.
+            if self.log or self.epochs > max(1, self.trainer.eval_step) or _is_nan(error):
+                raise
+            with refusals(self.side.config["model"]):
+                raise
 
     def _validated(self, epoch: int, score: float) -> None:
         better = self.trainer.cur_step == 0  # RecBole counts the validations since the best
@@ -172,6 +189,11 @@ class Fit:
     def _keep(self) -> None:
         self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.best_epoch = self.epochs
+
+
+def _is_nan(error: Exception) -> bool:
+    """Whether it is how RecBole's trainer ends a training that diverges."""
+    return isinstance(error, ValueError) and "loss is nan" in str(error)
 
 
 def _total(loss: Any) -> float:

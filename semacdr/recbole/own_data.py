@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,11 +116,8 @@ def open_side(
         del values["train_neg_sample_args"]  # RecBole's default: one drawn item for each right one
     # As a file: of a dict RecBole would evaluate every text as Python.
     write_text(scratch / "settings.yaml", yaml.safe_dump(values))
-    with quietly():
-        try:
-            config = Config(model=name, dataset=_NAME, config_file_list=[str(scratch / "settings.yaml")])
-        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
-            raise InputError(f"RecBole refuses them: {error}", where=f"settings of recbole:{name}") from None
+    with quietly(), refusals(name):
+        config = Config(model=name, dataset=_NAME, config_file_list=[str(scratch / "settings.yaml")])
         config["device"] = device
         init_seed(training.seed, True)
         whole = SplitDataset(config)
@@ -177,13 +175,30 @@ def items_fingerprint(side: Side) -> str:
 
 
 @contextlib.contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """What RecBole's model ``name`` raises over its settings, as an :class:`InputError`.
+
+    RecBole checks few settings itself: PyTorch, or Python, then says what is wrong where they are first used.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = str(error) or type(error).__name__
+        raise InputError(f"RecBole refuses them: {said}", where=f"settings of recbole:{name}") from error
+
+
+@contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps RecBole from reading the program's arguments and from changing what the process has set."""
+    """Keeps RecBole from reading the program's arguments, from standard output, and from changing what the process has
+    set.
+    """
     visible, anomaly = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.is_anomaly_enabled()
     get_model("GRU4Rec")  # imports the package, which turns anomaly detection on
     torch.autograd.set_detect_anomaly(False)
     try:
-        with without_arguments(), warnings.catch_warnings():
+        with without_arguments(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore", FutureWarning)  # what RecBole does will end with pandas 3
             yield
     finally:

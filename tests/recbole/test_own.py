@@ -89,21 +89,24 @@ def test_recbole_gets_our_split(tmp_path: Path) -> None:
 
 def test_no_held_out_event_is_in_a_training_row(world: World, tmp_path: Path) -> None:
     side, split = opened(world.dataset, tmp_path / "scratch")
-    histories: dict[str, set[tuple[str, str]]] = {}
-    for user, history, target in rows(side, 0):
-        histories.setdefault(user, set()).add((history, target))
     names = world.dataset.item_ids
+    ours = {
+        (
+            world.dataset.user_ids[user],
+            " ".join(names[world.dataset.items[start:at][-6:]]),
+            names[world.dataset.items[at]],
+        )
+        for user, start, stop in zip(split.train.user, split.train.start, split.train.stop)
+        for at in range(start + 1, stop)
+    }
+    assert rows(side, 0) == ours
     for part, examples in ((1, split.valid), (2, split.test)):
         ours = {
             (world.dataset.user_ids[user], " ".join(names[examples.history(at)[-6:]]), names[target])
             for at, (user, target) in enumerate(zip(examples.user, examples.target))
         }
         assert rows(side, part) == ours
-    for at, user in enumerate(split.test.user):
-        trained = len(split.test.history(at)) - 1  # all before the validation target
-        assert len(histories.get(world.dataset.user_ids[user], ())) <= max(0, trained - 1)
-    trained_rows = len(side.train)
-    assert trained_rows == sum(int(stop - start) - 1 for start, stop in zip(split.train.start, split.train.stop))
+    assert len(side.train) == sum(int(stop - start) - 1 for start, stop in zip(split.train.start, split.train.stop))
 
 
 def test_another_division_is_noticed(tmp_path: Path) -> None:
@@ -231,6 +234,15 @@ def test_no_epoch_starts_after_the_cap(world: World, tmp_path: Path) -> None:
         ("recbole:GRU4Rec", {"eval_args": {"order": "RO"}}, "unknown key 'eval_args'"),
         ("recbole:GRU4Rec", {"hidden_size": "large"}, "hidden_size"),
         ("recbole:GRU4Rec", {"train_neg_sample_args": {"distribution": "uniform"}}, "RecBole refuses them"),
+        ("recbole:GRU4Rec", {"epochs": 1.5}, "epochs"),
+        ("recbole:SASRec", {"n_layers": 1.5}, "n_layers"),
+        ("recbole:GRU4Rec", {"loss_type": "XX"}, "RecBole refuses them"),
+        ("recbole:GRU4Rec", {"train_batch_size": 0}, "RecBole refuses them: batch_size"),
+        ("recbole:GRU4Rec", {"learning_rate": -1}, "RecBole refuses them: Invalid learning rate"),
+        ("recbole:SASRec", {"hidden_size": 63}, "RecBole refuses them: The hidden size"),
+        ("recbole:FEARec", {"n_layers": 1}, "RecBole refuses them: integer division"),
+        ("recbole:GRU4RecCPR", {}, "RecBole refuses them: selected index k out of range"),
+        ("recbole:SASRecCPR", {}, "RecBole refuses them: selected index k out of range"),
     ],
 )
 def test_wrong_names_and_settings(
@@ -240,6 +252,29 @@ def test_wrong_names_and_settings(
         train(model, world.dataset.path, tmp_path / "run", settings)
     assert said in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rate_may_be_whole_or_not() -> None:
+    """RecBole writes some rates of these models as whole numbers."""
+    made = own_settings("recbole:SASRecCPR")(hidden_dropout_prob=0.1).model_dump()
+    assert made["hidden_dropout_prob"] == 0.1
+    assert own_settings("recbole:FEARec")(global_ratio=0.6, topk_factor=1.5).model_dump()["global_ratio"] == 0.6
+    assert own_settings("recbole:GRU4Rec")(epochs=3.0).model_dump()["epochs"] == 3
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 0}, {"eval_step": 0}])
+def test_without_a_validation_there_is_no_score_of_one(settings: dict[str, Any], world: World, tmp_path: Path) -> None:
+    run = train("recbole:GRU4Rec", world.dataset.path, tmp_path / "run", {**GRU, **settings})
+    assert json.loads((run / "run.json").read_text())["result"]["recbole_valid_ndcg@10"] is None
+
+
+def test_what_recbole_prints_is_not_on_stdout(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train("recbole:FEARec", world.dataset.path, tmp_path / "run", {**BERT, "n_layers": 2, "epochs": 0})
+    assert capsys.readouterr().out == ""
+    assert main(["evaluate", str(run), "--protocol", "full", "--json"]) == 0
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    assert "modes_q" in captured.err
 
 
 def test_a_split_that_recbole_cannot_make_is_refused(tmp_path: Path) -> None:
