@@ -97,5 +97,7 @@ class TestRGCL(Encoder, RatingGradientConformance):
 
 
 class TestBiGI(RatingGradientConformance):
+    """It reads no reviews; that a step's own edges have no say in its loss is checked in ``test_bigi.py``."""
+
     model = "BiGI"
     extra: ClassVar[dict[str, Any]] = {"embedding_dim": 16}
