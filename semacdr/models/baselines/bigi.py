@@ -5,15 +5,18 @@
     global     g = MLP(sigmoid([mean of the users ; mean of the items]))
     local      of an edge (u, v): [sigmoid(u + sum_j a_j v_j) ; sigmoid(v + sum_j b_j u_j)],
                a = softmax_j((W_a v_j) . (W_a' u) / sqrt(D)) over the items of u; b likewise over the users of v
-    infomax    BCE of local' W g: edges of the graph against edges of a graph whose item ends are shuffled
+    infomax    BCE of local' W g, g of the graph: the step's pairs, local in the graph, against as many edges of a
+               graph whose item ends are shuffled, local in that one
     rating     <u, v> + b_u + b_i + b_0
-    loss       infomax_weight L_infomax + (1 - infomax_weight) mean squared error
+    loss       infomax_weight L_infomax + (1 - infomax_weight) mean squared error + reg (b_u^2 + b_i^2)
 
 From memory of the paper (code: cjx96/BiGI). Where we differ, and why:
 - The published model ranks, with a margin loss: squared error of the product and biases takes its place.
 - An edge says neither rating nor review, so no label leaks; but a training pair sees its own edge, and a held-out pair
   has none. In training, the edges of a step's pairs are left out of the graph, as if they were held out.
-  ``own_edge: true`` leaves them in, as published.
+  So the right answers of infomax are pairs that are not in the graph they are judged over, while each wrong one is an
+  edge of its own. ``own_edge: true`` leaves them in, as published.
+- The published subgraph around an edge reaches h hops: here h = 1, the neighbours of both ends.
 - The shuffled graph keeps all degrees; published, entries are flipped at random.
 """
 

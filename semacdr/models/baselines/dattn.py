@@ -37,7 +37,7 @@ GLOBAL_WIDTHS = (2, 3, 4)
 
 
 class DAttnConfig(WordSettings):
-    """Settings of D-Attn; sizes as published."""
+    """Settings of D-Attn; sizes as published but for the words: ``max_words``, ``word_dim`` and ``vocabulary``."""
 
     window: int = Field(5, gt=0)
     """Words that the local attention sees."""

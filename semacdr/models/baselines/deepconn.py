@@ -33,7 +33,7 @@ from semacdr.models.words import Words, WordSettings, convolve, max_pool
 
 
 class DeepCoNNConfig(WordSettings):
-    """Settings of DeepCoNN; sizes as published."""
+    """Settings of DeepCoNN; sizes as published but for the words: ``max_words``, ``word_dim`` and ``vocabulary``."""
 
     kernels: int = Field(100, gt=0)
     """Filters of a tower."""

@@ -49,7 +49,7 @@ MOST_LEVELS = 20  # distinct ratings: each has weights of its own
 
 
 class RGCLConfig(Settings):
-    """Settings of RGCL; weights of the losses as published for Digital Music."""
+    """Settings of RGCL; widths, dropout and weights of the losses as published for Digital Music."""
 
     encoder: str = EMBEDDED
     """The frozen sentence encoder: the embedded all-MiniLM-L6-v2, a local folder, or a hub name."""
