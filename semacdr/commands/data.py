@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
@@ -183,7 +183,7 @@ def _time(text: str | None, option: str) -> int | None:
     """Epoch seconds of a number or an ISO date (UTC where it names no zone)."""
     if text is None:
         return None
-    if text.lstrip("-").isdigit():
+    if text.lstrip("-").isdecimal():
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

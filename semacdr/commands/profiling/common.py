@@ -87,7 +87,7 @@ def engine_recipes(args: argparse.Namespace) -> list[Callable[[], Engine]]:
 
 def positive(text: str) -> int:
     """A whole number from 1, for ``type=``."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
