@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", metavar="M", help="rq-kmeans (default) or rq-vae")
     parser.add_argument("--collisions", metavar="C", help="token (default) or sinkhorn")
     parser.add_argument("--seed", type=int, metavar="N", help="of every random choice (0)")
+    parser.add_argument(
+        "--no-titles", action="store_true", help="no titles of the data set in what is kept and printed"
+    )
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="further settings")
 
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
             values[name] = getattr(args, name)
     if args.views is not None:
         values["views"] = [view.strip() for view in args.views.split(",") if view.strip()]
+    if args.no_titles:
+        values["titles"] = False
     settings = id_settings(values)
     dataset = None if args.dataset is None else Dataset.load(args.dataset)
     given = table_input(EmbeddingTable.load(args.embeddings), settings.views)
@@ -65,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def _lines(found: dict[str, Any]) -> list[str]:
     levels = range(len(found["codes"]))
     rows = {"codes": found["codes"], "used": found["used"], "reconstruction error": found["reconstruction_error"]}
+    rows |= {f"utilisation ({name})": values for name, values in found["utilisation"].items()}
     rows |= {f"entropy, bits ({name})": values for name, values in found["entropy_bits"].items()}
     if "shared_codes" in found:
         rows["codes of several domains"] = found["shared_codes"]
@@ -75,11 +81,14 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"{name:<{width}}" + "".join(f"{value:>9.3f}" if _real(value) else f"{value:>9}" for value in values)
         )
-    rate = found["collision_rate"]
+    rate = found["collision_rate"]["all"]
     lines.append(
         f"collisions: {rate['before']:.2%} of the items by their nearest codes, {rate['after']:.2%} before the last "
         f"token, which has {found['last_token_size']} values"
     )
+    of_domains = [f"{name} {there['after']:.2%}" for name, there in found["collision_rate"].items() if name != "all"]
+    if of_domains:
+        lines.append(f"collisions before the last token: {', '.join(of_domains)}")
     if found["without_vector"]:
         lines.append(
             f"{found['without_vector']} of {found['items']} items have no vector and only a last token of their own; "

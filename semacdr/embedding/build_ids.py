@@ -60,31 +60,35 @@ def build_ids(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset 
 
 
 def _make(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset | None, manifest: dict[str, Any]) -> None:
-    domain, titles = _known(given, dataset)
+    domain, titles = _known(given, dataset, settings.titles)
     quantiser = fit_quantiser(given.vectors, list(given.widths.values()), settings)
     latent = quantiser.latent(given.vectors)
     nearest_codes, _ = quantise(latent, quantiser.codebooks)
-    codes = nearest_codes
+    codes, there = nearest_codes, given.vectors.any(axis=1)
     if settings.collisions == "sinkhorn":
-        full = np.flatnonzero(given.vectors.any(axis=1))  # items without text are all alike and cannot be spread
+        full = np.flatnonzero(there)  # items without text are all alike and cannot be spread
         codes = nearest_codes.copy()
         codes[full] = spread_last_level(
             nearest_codes[full],
-            quantiser.before_last(latent[full]),
+            quantise(latent[full], quantiser.codebooks[:-1])[1],
             quantiser.codebooks[-1],
             settings.sinkhorn_epsilon,
             settings.sinkhorn_iterations,
             settings.sinkhorn_rounds,
         )
-    tokens = last_tokens(codes)
+    first = np.argsort(~there, kind="stable")  # items without text come last and take what tokens are left
+    tokens = np.empty(len(codes), np.int32)
+    tokens[first] = last_tokens(codes[first])
     domains = () if dataset is None else dataset.domains
-    statistics = id_statistics(quantiser, given.vectors, nearest_codes, codes, tokens, domain, domains, titles)
+    statistics = id_statistics(
+        quantiser, given.vectors, nearest_codes, codes, tokens, settings.codes, domain, domains, titles
+    )
     names = np.array([domains[at] if at >= 0 else None for at in domain], dtype=object)
     ids = np.concatenate([codes, tokens[:, None]], axis=1)
     write_ids(out, given.item_ids, names, ids, given.vectors, quantiser, {**manifest, "statistics": statistics})
 
 
-def _known(given: IdInput, dataset: Dataset | None) -> tuple[Int64Array, list[str | None] | None]:
+def _known(given: IdInput, dataset: Dataset | None, with_titles: bool) -> tuple[Int64Array, list[str | None] | None]:
     """(N,) domain of each item, -1 for none, and its title."""
     if dataset is None:
         return np.full(len(given.item_ids), -1, np.int64), None
@@ -96,7 +100,7 @@ def _known(given: IdInput, dataset: Dataset | None) -> tuple[Int64Array, list[st
         say(f"{unknown} of {len(rows)} items are not in data set {dataset.name}: their domain stays open")
     domain = dataset.item_domain[rows].astype(np.int64)  # index 0 is padding, of domain -1
     frame = dataset.item_frame()
-    if TITLE not in frame:
+    if not with_titles or TITLE not in frame:
         return domain, None
     titles = [None, *frame[TITLE]]
     return domain, [title if isinstance(title := titles[row], str) else None for row in rows]

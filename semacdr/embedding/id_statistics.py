@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from semacdr.data.schema import Float64Array, FloatArray, Int32Array, Int64Array
+from semacdr.data.schema import BoolArray, Float64Array, FloatArray, Int32Array, Int64Array
 from semacdr.embedding.collisions import colliding
 from semacdr.embedding.quantiser import Quantiser
 
@@ -41,13 +41,13 @@ def entropy_bits(counts: Int64Array) -> Float64Array:
 
 
 def reconstruction_error(quantiser: Quantiser, vectors: FloatArray, codes: Int32Array) -> list[float]:
-    """``sum ||x - x^_m||^2 / sum ||x||^2`` of prepared vectors for the first m = 1..M levels."""
+    """``sum ||x - x^_m||^2 / sum ||x||^2`` of prepared vectors for the first m = 1..M levels; 0 where all x are."""
     prepared = quantiser.prepare(vectors)
     whole = float(np.square(prepared, dtype=np.float64).sum())
     errors = []
     for level in range(1, codes.shape[1] + 1):
         missing = prepared - quantiser.decode(codes[:, :level])
-        errors.append(float(np.square(missing, dtype=np.float64).sum()) / whole)
+        errors.append(float(np.square(missing, dtype=np.float64).sum()) / whole if whole else 0.0)
     return errors
 
 
@@ -57,6 +57,7 @@ def id_statistics(
     nearest_codes: Int32Array,
     codes: Int32Array,
     tokens: Int32Array,
+    requested: int,
     domain: Int64Array,
     domains: Sequence[str],
     titles: Sequence[str | None] | None = None,
@@ -69,27 +70,31 @@ def id_statistics(
         nearest_codes: (N, M) before items that collide were spread.
         codes: (N, M) afterwards.
         tokens: (N,) last token.
+        requested: entries of a level that were asked for; a codebook has fewer where some would be of no use.
         domain: (N,) index into ``domains``, -1 for none.
         domains: names; empty if they are not known.
         titles: (N,) for a few codes to read.
 
     Returns:
-        JSON-able; shares are of one, lists have one value a level.
+        JSON-able; shares are of one, lists have one value a level. A domain's collision rate is the share of its items
+        that have the codes of another item, of whatever domain.
     """
     full = vectors.any(axis=1)
     sizes = [len(book) for book in quantiser.codebooks]
     everything = code_counts(codes[full], np.zeros(int(full.sum()), np.int64), sizes, 1)[:, :, 0]
+    before, after = colliding(nearest_codes[full]), colliding(codes[full])
+
+    def rate(rows: BoolArray) -> dict[str, float]:
+        return {"before": _share(before[rows]), "after": _share(after[rows])}
+
     found: dict[str, Any] = {
         "items": len(codes),
         "without_vector": int((~full).sum()),
         "codes": sizes,
         "used": [int((level > 0).sum()) for level in everything],
-        "utilisation": _rounded([(level > 0).sum() / size for level, size in zip(everything, sizes)]),
+        "utilisation": {"all": _rounded((everything > 0).sum(axis=1) / requested)},
         "entropy_bits": {"all": _rounded(entropy_bits(everything))},
-        "collision_rate": {
-            "before": round(float(colliding(nearest_codes[full]).mean()), 6),
-            "after": round(float(colliding(codes[full]).mean()), 6),
-        },
+        "collision_rate": {"all": rate(np.ones(int(full.sum()), np.bool_))},
         "last_token_size": int(tokens.max()) + 1,
         "last_token_size_with_vector": int(tokens[full].max()) + 1,
         "reconstruction_error": _rounded(reconstruction_error(quantiser, vectors[full], codes[full])),
@@ -98,7 +103,9 @@ def id_statistics(
         return found
     counts = code_counts(codes[full], domain[full], sizes, len(domains))
     for at, name in enumerate(domains):
+        found["utilisation"][name] = _rounded((counts[:, :, at] > 0).sum(axis=1) / requested)
         found["entropy_bits"][name] = _rounded(entropy_bits(counts[:, :, at]))
+        found["collision_rate"][name] = rate(domain[full] == at)
     shared, used = ((counts > 0).sum(axis=2) > 1).sum(axis=1), (counts > 0).any(axis=2).sum(axis=1)
     found["shared_codes"] = _rounded(shared / np.maximum(used, 1))
     inside = code_mass_shared(counts)
@@ -139,6 +146,10 @@ def _examples(
         example["items"] = dict(zip(domains, counts[code].tolist()))
         found.append(example)
     return found
+
+
+def _share(rows: BoolArray) -> float:
+    return round(float(rows.mean()), 6) if len(rows) else 0.0
 
 
 def _rounded(values: Any) -> list[float]:

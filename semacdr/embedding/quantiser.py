@@ -11,7 +11,7 @@ import numpy as np
 from semacdr.data.schema import FloatArray, Int32Array
 from semacdr.embedding.id_input import Preparation, fit_preparation
 from semacdr.embedding.id_settings import IdSettings
-from semacdr.embedding.residual import nearest, quantise, reconstruct
+from semacdr.embedding.residual import quantise, reconstruct
 from semacdr.embedding.residual_kmeans import fit_residual_kmeans
 
 if TYPE_CHECKING:
@@ -40,13 +40,6 @@ class Quantiser:
     def codes(self, vectors: FloatArray) -> Int32Array:
         """(n, E) joined vectors -> (n, M) nearest codes."""
         return quantise(self.latent(vectors), self.codebooks)[0]
-
-    def before_last(self, latent: FloatArray) -> FloatArray:
-        """(n, C) -> (n, C) residuals that the last level quantises."""
-        residual = np.array(latent, np.float32)
-        for codebook in self.codebooks[:-1]:
-            residual -= codebook[nearest(residual, codebook)]
-        return residual
 
     def decode(self, codes: Int32Array) -> FloatArray:
         """(n, m) codes of the first m levels -> (n, P) prepared vectors that they stand for."""

@@ -11,8 +11,7 @@ import numpy as np
 
 from semacdr.data.schema import Float64Array, FloatArray, Int32Array
 
-_BLOCK = 16_384
-_EXACT_BLOCK = 64
+_CELLS = 4_000_000  # of a block of products or differences, 16 or 32 MB
 # Relative rounding of a float32 product sum; what is nearer together than this is compared once more in float64.
 _DOUBT = 4e-6
 
@@ -21,9 +20,10 @@ def squared_distances(vectors: FloatArray, codebook: FloatArray) -> Float64Array
     """(n, C) vectors and (K, C) entries -> (n, K) squared distances, each from its own differences in float64."""
     out = np.empty((len(vectors), len(codebook)))
     entries = codebook.astype(np.float64)
-    for start in range(0, len(vectors), _EXACT_BLOCK):
-        block = vectors[start : start + _EXACT_BLOCK, None].astype(np.float64)
-        out[start : start + _EXACT_BLOCK] = np.square(block - entries).sum(axis=2)
+    step = max(1, _CELLS // max(codebook.size, 1))
+    for start in range(0, len(vectors), step):
+        block = vectors[start : start + step, None].astype(np.float64)
+        out[start : start + step] = np.square(block - entries).sum(axis=2)
     return out
 
 
@@ -36,8 +36,9 @@ def nearest(vectors: FloatArray, codebook: FloatArray) -> Int32Array:
     found = np.empty(len(vectors), np.int32)
     entry_norm = np.square(codebook).sum(axis=1)
     largest = float(entry_norm.max())
-    for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK]
+    step = max(1, _CELLS // max(codebook.shape))
+    for start in range(0, len(vectors), step):
+        block = vectors[start : start + step]
         score = entry_norm - 2 * (block @ codebook.T)  # the squared distance less ||r||^2, which all entries share
         best = score.argmin(axis=1)
         least = score[np.arange(len(block)), best]

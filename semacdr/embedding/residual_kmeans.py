@@ -39,7 +39,7 @@ def fit_residual_kmeans(vectors: FloatArray, settings: IdSettings) -> list[Float
     residual = np.array(vectors, np.float32)
     codebooks = []
     for level in range(settings.levels):
-        codebook = fit_codebook(residual, settings.codes, settings, settings.seed + level, engine)
+        codebook = fit_codebook(residual, settings.codes, settings, (settings.seed + level) % 2**31, engine)
         code = nearest(residual, codebook)
         codebooks.append(codebook)
         residual -= codebook[code]

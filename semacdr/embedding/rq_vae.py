@@ -135,7 +135,7 @@ def fit_rq_vae(vectors: FloatArray, settings: IdSettings) -> tuple[RQVAE, list[F
 def revive(
     codebooks: Iterable[Tensor], used: Sequence[Tensor], residuals: Sequence[Tensor], random: torch.Generator
 ) -> int:
-    """Puts unused entries on random residuals of the batch; returns how many.
+    """Puts unused entries on random residuals of the batch, different ones as long as there are; returns how many.
 
     Args:
         codebooks: M, (K_m, C) each; changed in place.
@@ -149,5 +149,7 @@ def revive(
             dead = (~there).nonzero().squeeze(1)
             count += len(dead)
             if len(dead):
-                book[dead] = residual[torch.randint(len(residual), (len(dead),), generator=random)]
+                drawn = torch.randperm(len(residual), generator=random)[: len(dead)]
+                more = torch.randint(len(residual), (len(dead) - len(drawn),), generator=random)
+                book[dead] = residual[torch.cat([drawn, more])]
     return count

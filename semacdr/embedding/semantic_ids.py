@@ -28,7 +28,7 @@ from semacdr.errors import InputError
 from semacdr.files import read_json, staged_folder, write_json
 
 KIND = "semantic-ids"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 IDS = "ids.parquet"
 CODEBOOKS = "codebooks.safetensors"
@@ -48,7 +48,7 @@ class SemanticIds:
 
     Attributes:
         item_ids: (N,).
-        domains: (N,) names; None where the ids were made without a data set.
+        domains: (N,) names; None where the data set does not know the item or none was given.
         codes: (N, M + 1) ids, the last token included.
         quantiser: encodes new items.
     """
@@ -82,18 +82,21 @@ class SemanticIds:
         if not (path / MANIFEST).is_file():
             raise InputError("no semantic ids (no manifest.json)", where=str(path), fix=fix)
         manifest = read_json(path / MANIFEST)
-        if manifest.get("kind") != KIND or manifest.get("format_version") != FORMAT_VERSION:
+        found = (manifest.get("kind"), manifest.get("format_version")) if isinstance(manifest, dict) else None
+        if found != (KIND, FORMAT_VERSION):
             raise InputError("no semantic ids of this version", where=str(path), fix=fix)
         try:
             frame = pd.read_parquet(path / IDS)
             tensors = load_file(path / CODEBOOKS)
-            quantiser = quantiser_from(tensors, list(manifest["widths"].values()), IdSettings(**manifest["settings"]))
+            widths = [int(width) for width in manifest["widths"].values()]
+            quantiser = quantiser_from(tensors, widths, IdSettings(**manifest["settings"]))
             codes = np.array(frame[CODES].tolist(), np.int32).reshape(len(frame), -1)
             hashes = frame[VECTOR_HASH].to_numpy(np.uint64)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            item_ids = frame[ITEM_ID].to_numpy(dtype=object)
+            domains = frame[DOMAIN].astype(object).where(frame[DOMAIN].notna(), None).to_numpy()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise InputError(f"damaged semantic ids ({error})", where=str(path), fix=fix) from None
-        domains = frame[DOMAIN].to_numpy(dtype=object)
-        return cls(path, manifest, frame[ITEM_ID].to_numpy(dtype=object), domains, codes, hashes, quantiser)
+        return cls(path, manifest, item_ids, domains, codes, hashes, quantiser)
 
     @property
     def fingerprint(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -93,6 +94,20 @@ def test_fewer_vectors_than_codes_are_their_own_centres() -> None:
     books = fit_residual_kmeans(vectors, IdSettings(levels=2, codes=8))
     np.testing.assert_array_equal(books[0], [[1, 2], [3, 4], [0, 0]])
     np.testing.assert_array_equal(books[1], [[0, 0]])
+
+
+@pytest.mark.parametrize("codes", [1, 4096])
+def test_memory_does_not_grow_with_the_codebook(codes: int) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(3000, 64)).astype(np.float32)
+    book = random.normal(size=(codes, 64)).astype(np.float32)
+    peaks = []
+    for call in (lambda: squared_distances(vectors[:100], book), lambda: nearest(vectors, book)):
+        tracemalloc.start()
+        call()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 100 << 20
 
 
 def plain_sinkhorn(distance: list[list[float]], epsilon: float, iterations: int) -> list[list[float]]:

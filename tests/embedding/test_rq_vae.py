@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from semacdr.embedding.id_settings import IdSettings
@@ -81,6 +82,14 @@ def test_dead_codes_are_put_on_residuals() -> None:
     assert revive([book], [used], [residual], torch.Generator().manual_seed(0)) == 2
     assert book[used].tolist() == [[0, 0], [0, 0]]
     assert all(entry in residual.tolist() for entry in book[~used].tolist())
+
+
+@pytest.mark.parametrize("dead", [6, 8, 11])
+def test_revived_codes_differ_as_long_as_the_batch_has_residuals(dead: int) -> None:
+    book, residual = torch.zeros(dead, 1), torch.arange(1.0, 9)[:, None]
+    revive([book], [torch.zeros(dead, dtype=torch.bool)], [residual], torch.Generator().manual_seed(0))
+    assert len(book.unique()) == min(dead, 8)
+    assert set(book.flatten().tolist()) <= set(residual.flatten().tolist())
 
 
 def test_training_lowers_the_error_and_keeps_codes_alive() -> None:

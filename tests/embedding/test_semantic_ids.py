@@ -55,12 +55,13 @@ def test_encode_then_decode_is_the_item(tmp_path: Path, method: dict[str, Any], 
     alone = [ids.decode(ids.encode(row[None]))[0] for row in vectors]
     first = [str(ids.item_ids[9]) if 9 <= at < 13 else f"i{20 if 20 <= at < 24 else at}" for at in range(150)]
     assert alone == first, "one at a time, equal vectors are the first item that has them"
-    assert found["collision_rate"]["after"] <= found["collision_rate"]["before"]
+    rate = found["collision_rate"]["all"]
+    assert rate["after"] <= rate["before"]
     if collisions == "token":
         np.testing.assert_array_equal(ids.codes[:, :-1], ids.nearest(vectors))
-        assert found["collision_rate"]["after"] == found["collision_rate"]["before"]
+        assert rate["after"] == rate["before"]
     else:
-        assert found["collision_rate"]["after"] < found["collision_rate"]["before"]
+        assert rate["after"] < rate["before"]
 
 
 @settings(max_examples=25, derandomize=True, deadline=None)
@@ -161,8 +162,12 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
     assert found["without_vector"] == 1
     assert found["codes"] == [3, 1]
     assert found["used"] == [3, 1]
-    assert found["utilisation"] == [1, 1]
-    assert found["collision_rate"] == {"before": 0.8, "after": 0.8}
+    assert found["utilisation"]["all"] == [0.75, 0.25], "of the four that were asked for"
+    assert found["utilisation"]["tea"] == [0.5, 0.25]
+    assert found["utilisation"]["pans"] == [0.5, 0.25]
+    assert found["collision_rate"]["all"] == {"before": 0.8, "after": 0.8}
+    assert found["collision_rate"]["tea"] == {"before": 1, "after": 1}
+    assert found["collision_rate"]["pans"] == {"before": 0.5, "after": 0.5}
     assert found["entropy_bits"]["all"] == [round(2 * 0.4 * np.log2(2.5) + 0.2 * np.log2(5), 6), 0]
     assert found["entropy_bits"]["pans"] == [1, 0]
     assert found["shared_codes"] == [round(1 / 3, 6), 1]
@@ -172,6 +177,34 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
     shared = found["examples"][0]
     assert shared["titles"] == {"pans": ["pans number 0"], "tea": ["tea number 0"]}
     assert shared["items"] == {"pans": 1, "tea": 1}
+
+
+def test_items_with_vectors_have_the_first_tokens(tmp_path: Path) -> None:
+    """Rows without a vector stand ahead of the others and get the codes of one of them, but never its token."""
+    vectors = np.array([[0, 0], [0, 0], [0, 0], [0.1, 0], [5, 0], [0.1, 0]], np.float32)
+    found = build_ids(id_input(vectors), tmp_path / "ids", IdSettings(levels=1, codes=2, normalise=False))
+    ids = SemanticIds.load(tmp_path / "ids")
+    assert len(set(ids.codes[[0, 1, 2, 3, 5], 0].tolist())) == 1
+    assert ids.codes[:, 1].tolist() == [2, 3, 4, 0, 0, 1]
+    assert found["last_token_size_with_vector"] == 2
+    assert found["last_token_size"] == 5
+    assert ids.decode(ids.encode(vectors)) == list(ids.item_ids)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("method", [{}, {"method": "rq-vae", **FEW_STEPS}])
+def test_vectors_that_are_all_alike(tmp_path: Path, count: int, method: dict[str, Any]) -> None:
+    """Less their mean nothing is left to project, so there is nothing to miss."""
+    vectors = np.tile(np.array([[1, 2, 2]], np.float32), (count, 1))
+    found = build_ids(id_input(vectors), tmp_path / "ids", id_settings({"levels": 2, "codes": 4, "pca": 1, **method}))
+    assert found["reconstruction_error"] == [0, 0]
+    assert SemanticIds.load(tmp_path / "ids").decode(SemanticIds.load(tmp_path / "ids").codes)[-1] == f"i{count - 1}"
+
+
+@pytest.mark.parametrize("engine", ["faiss", "scikit-learn"])
+def test_the_largest_seed(tmp_path: Path, engine: str) -> None:
+    chosen = IdSettings(levels=2, codes=4, seed=2**31 - 1, kmeans=engine)
+    assert build_ids(id_input(clustered(60)), tmp_path / "ids", chosen)["items"] == 60
 
 
 def test_same_inputs_are_left_and_changed_ones_are_not(tmp_path: Path) -> None:
@@ -233,6 +266,27 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
         build_ids(id_input(vectors), tmp_path / "mine", IdSettings(codes=4))
 
 
+def test_damaged_manifests_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "ids"
+    build_ids(id_input(clustered(60)), out, IdSettings(codes=4))
+    whole = json.loads((out / "manifest.json").read_text())
+    damaged: list[Any] = [[whole], "ids", None]
+    damaged += [{key: value for key, value in whole.items() if key != gone} for gone in ("widths", "settings")]
+    damaged += [{**whole, key: wrong} for key in ("widths", "settings") for wrong in (None, 3, "x", [1])]
+    damaged += [{**whole, "widths": {"content": "wide"}}, {**whole, "settings": {**whole["settings"], "codes": "many"}}]
+    damaged += [{**whole, "settings": {**whole["settings"], "levels": 4}}]
+    for manifest in damaged:
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match="semantic ids"):
+            SemanticIds.load(out)
+    (out / "manifest.json").write_text(json.dumps(whole))
+    frame = pd.read_parquet(out / "ids.parquet")
+    for column in frame.columns:
+        frame.drop(columns=column).to_parquet(out / "ids.parquet", index=False)
+        with pytest.raises(InputError, match="damaged semantic ids"):
+            SemanticIds.load(out)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ids")
@@ -265,6 +319,18 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert ids.decode(ids.encode(joined)) == list(ids.item_ids)
 
 
+def test_titles_stay_out_where_they_are_not_wanted(folder: Path, tmp_path: Path) -> None:
+    command = ["ids", "--embeddings", str(folder / "table"), "--out", str(tmp_path / "ids"), "--codes", "8"]
+    command += ["--dataset", str(folder / "data")]
+    manifest = tmp_path / "ids" / "manifest.json"
+    assert main(command) == 0
+    assert "tea number" in manifest.read_text()
+    codes = SemanticIds.load(tmp_path / "ids").codes
+    assert main([*command, "--no-titles"]) == 0
+    assert "number" not in manifest.read_text()
+    np.testing.assert_array_equal(SemanticIds.load(tmp_path / "ids").codes, codes)
+
+
 def test_the_function_is_the_command(folder: Path, tmp_path: Path) -> None:
     table = EmbeddingTable.load(folder / "table")
     ids = semacdr.semantic_ids(table, tmp_path / "ids", semacdr.load(folder / "data"), codes=8, views=["content"])
@@ -280,7 +346,7 @@ def test_views_and_no_data_set(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert set(found["entropy_bits"]) == {"all"}
     ids = SemanticIds.load(tmp_path / "ids")
     assert ids.manifest["widths"] == {"content": 16}
-    assert pd.isna(ids.domains).all()
+    assert list(ids.domains) == [None] * 48
 
 
 @pytest.mark.parametrize(
