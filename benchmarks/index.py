@@ -46,13 +46,14 @@ def main() -> None:
     if args.worker:
         print(json.dumps(measure(args.worker, args.data, args.singles, args.blocks)))
         return
+    where = machine()  # first: what it cannot find is known before hours of cells
     cells = []
     for items in args.items:
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder), items, args.dim, args.clusters, args.embeddings)
             cells.append({"items": items, "kinds": {kind: one(kind, folder, args) for kind in args.kinds}})
     spread = "power law" if args.embeddings is None else args.embeddings.name
-    whole = {"machine": machine(), "dim": args.dim, "clusters": args.clusters, "spread": spread, "cells": cells}
+    whole = {"machine": where, "dim": args.dim, "clusters": args.clusters, "spread": spread, "cells": cells}
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "index.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     text = markdown(whole)
@@ -193,6 +194,8 @@ def measure(kind: str, folder: Path, singles: int, blocks: int) -> dict[str, Any
 def machine() -> dict[str, Any]:
     from importlib.metadata import version
 
+    from semacdr.faiss_library import faiss_builds
+
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "cpu": model[0].split(":")[1].strip() if model else platform.machine(),
@@ -200,7 +203,7 @@ def machine() -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "python": platform.python_version(),
         "torch": version("torch"),
-        "faiss": version("faiss-cpu"),
+        "faiss": ", ".join(f"{name} {version(name)}" for name in faiss_builds()) or "no faiss",
     }
 
 
@@ -210,7 +213,7 @@ def markdown(whole: dict[str, Any]) -> str:
         "# Top-k search by inner product",
         "",
         f"D = {whole['dim']}, top {TOP}, {whole['clusters']} clusters, spread: {whole['spread']}; {where['cpu']}, "
-        f"threads: {where['threads']}, torch {where['torch']}, faiss {where['faiss']}. "
+        f"threads: {where['threads']}, torch {where['torch']}, {where['faiss']}. "
         "Each kind in a process of its own.",
         "",
         "| items | kind | build s (CPU) | peak MiB | engine MiB | 1 query p50 / p99 ms | 1,000 queries p50 / p99 s "

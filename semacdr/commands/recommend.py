@@ -40,6 +40,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.k < 1:
         raise InputError(f"--k {args.k} is not a positive number")
+    if args.new_item is not None and args.index is not None:
+        raise InputError(
+            "--new-item looks into no index: it is scored among the items of the data set", fix="no --index"
+        )
     places = {"dataset": args.dataset, "embeddings": args.embeddings, "user_embeddings": args.user_embeddings}
     recommender = RunRecommender.load(args.run, index=args.index, **places)
     history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]

@@ -21,12 +21,17 @@ _TRAIN_ROWS_PER_CODE = 32
 
 
 class FlatEngine:
-    """All vectors in faiss; rows can be removed."""
+    """All vectors in faiss; rows can be removed.
+
+    Attributes:
+        index: of faiss.
+        faiss: the module, kept: looking for it costs as much as a search.
+    """
 
     kind, exact = "flat", True
 
     def __init__(self, index: Any) -> None:
-        self.index = index
+        self.index, self.faiss = index, load_faiss()
 
     def add(self, vectors: FloatArray, first_row: int) -> None:
         """See :class:`~semacdr.serving.index_engines.Engine`."""
@@ -49,7 +54,7 @@ class FlatEngine:
 
     def save(self, path: Path) -> None:
         """Writes the faiss index."""
-        load_faiss().write_index(self.index, str(path))
+        self.faiss.write_index(self.index, str(path))
 
 
 class IvfPqEngine(FlatEngine):
@@ -62,7 +67,7 @@ class IvfPqEngine(FlatEngine):
         self.probes = min(settings.probes or max(8, index.nlist // 8), index.nlist)
 
     def _params(self, count: int) -> Any:
-        return load_faiss().SearchParametersIVF(nprobe=self.probes)
+        return self.faiss.SearchParametersIVF(nprobe=self.probes)
 
 
 class HnswEngine(FlatEngine):
@@ -87,11 +92,10 @@ class HnswEngine(FlatEngine):
         self, queries: FloatArray, count: int, vectors: FloatArray, alive: BoolArray
     ) -> tuple[Int64Array, FloatArray]:
         """See :class:`~semacdr.serving.index_engines.Engine`."""
-        faiss = load_faiss()
-        params = faiss.SearchParametersHNSW(efSearch=max(self.breadth, count))
+        params = self.faiss.SearchParametersHNSW(efSearch=max(self.breadth, count))
         if not alive.all():
             bits = np.packbits(alive, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)  # held here: faiss keeps no reference to it
+            selector = self.faiss.IDSelectorBitmap(bits)  # held here: faiss keeps no reference to it
             params.sel = selector
         scores, rows = self.index.search(np.ascontiguousarray(queries, np.float32), count, params=params)
         return rows, scores
@@ -126,7 +130,7 @@ def _trained_ivf_pq(faiss: Any, vectors: FloatArray, settings: IndexSettings) ->
     index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, lists, size, 8, faiss.METRIC_INNER_PRODUCT)
     index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, _TRAIN_ROWS_PER_CODE  # more costs minutes for nothing
     for clustering in (index.cp, index.pq.cp):
-        clustering.seed = 1234 + settings.seed
+        clustering.seed = (1234 + settings.seed) % 2**31  # an int of C
         clustering.min_points_per_centroid = 1  # no warning for small catalogues
     sample = min(rows, max(lists * _TRAIN_ROWS_PER_LIST, 256 * _TRAIN_ROWS_PER_CODE))
     index.train(np.ascontiguousarray(vectors[np.linspace(0, rows - 1, sample).astype(np.int64)], np.float32))

@@ -140,8 +140,9 @@ class SearchIndex:
             exclude: for each query the ids never to be in its answer, unknown ones allowed.
 
         Raises:
-            InputError: queries of another width or not numbers, or an unknown domain.
+            InputError: queries of another width or not numbers, a negative ``k``, or an unknown domain.
         """
+        check_count(k)
         queries = _checked(queries, len(queries), self.dim)
         chosen = range(len(self.shards)) if domain is None else [self._domain_index(domain)]
         out = [self._rows(ids) for ids in exclude] if exclude is not None else [{}] * len(queries)
@@ -184,6 +185,7 @@ class SearchIndex:
         self._place.update((str(item), (at, row + offset)) for offset, item in enumerate(item_ids))
         self._ids += map(str, item_ids)
         self._domain += [at] * len(item_ids)
+        self._changed(item_ids)
 
     def remove(self, item_ids: Sequence[str]) -> None:
         """Removes items without a rebuild; an id that is not there is an :class:`InputError`, and nothing happens."""
@@ -194,14 +196,21 @@ class SearchIndex:
             self.shards[at].remove(rows)
         for item in dict.fromkeys(item_ids):
             del self._place[item]
+        self._changed(item_ids)
 
-    def save(self, path: Path) -> None:
+    def _changed(self, item_ids: Sequence[str]) -> None:
+        """The fingerprint names a run's own items, and the recall was measured on them."""
+        if item_ids:
+            self.manifest.pop("fingerprint", None)
+            self.manifest.pop("recall", None)
+
+    def save(self, path: str | Path) -> None:
         """Writes the index as a whole; an older one there is replaced."""
         alive = np.zeros(len(self._ids), np.bool_)
         for shard in self.shards:
             alive[shard.labels] = shard.alive
         frame = pd.DataFrame({ITEM_ID: self._ids, DOMAIN: [self.domains[at] for at in self._domain], ALIVE: alive})
-        with staged_folder(path) as staging:
+        with staged_folder(Path(path)) as staging:
             frame.to_parquet(staging / ITEMS, index=False)
             for at, shard in enumerate(self.shards):
                 np.save(staging / f"vectors_{at}.npy", shard.vectors)
@@ -234,18 +243,23 @@ class SearchIndex:
         if not (path / MANIFEST).is_file():
             raise InputError("not an index (no manifest.json)", where=str(path), fix=fix)
         manifest = read_json(path / MANIFEST)
-        if manifest.get("kind") != KIND or manifest.get("format_version") != FORMAT_VERSION:
+        found = (manifest.get("kind"), manifest.get("format_version")) if isinstance(manifest, dict) else None
+        if found != (KIND, FORMAT_VERSION):
             raise InputError("not an index of this version", where=str(path), fix=fix)
-        if run_fingerprint is not None and manifest["run"]["fingerprint"] != run_fingerprint:
+        source = manifest.get("run")  # an index that was built from vectors has none
+        owner = source.get("fingerprint") if isinstance(source, dict) else None
+        if run_fingerprint is not None and owner != run_fingerprint:
             raise InputError(
                 "the index of another run, or of this one before it was trained again", where=str(path), fix=fix
             )
-        settings, domains = IndexSettings(**manifest["settings"]), manifest["domains"]
         try:
+            settings, domains = IndexSettings(**manifest["settings"]), manifest["domains"]
             frame = pd.read_parquet(path / ITEMS)
             domain = pd.Categorical(frame[DOMAIN], categories=domains).codes.astype(np.int64)
             alive = frame[ALIVE].to_numpy(dtype=np.bool_)
             shards = []
+            if len(manifest["engines"]) != len(domains):
+                raise ValueError(f"{len(manifest['engines'])} engines of {len(domains)} domains")
             for at, kind in enumerate(manifest["engines"]):
                 labels = np.flatnonzero(domain == at)
                 vectors = np.load(path / f"vectors_{at}.npy", mmap_mode="r", allow_pickle=False)
@@ -253,14 +267,21 @@ class SearchIndex:
                 shards.append(Shard(vectors, labels, engine, settings.refine, alive[labels].copy()))
                 if len(vectors) != len(labels):
                     raise ValueError(f"{len(vectors)} vectors of {len(labels)} items")
-        except (OSError, ValueError, KeyError) as error:
+            ids = frame[ITEM_ID].tolist()
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(f"damaged index ({error})", where=str(path), fix=fix) from None
-        return cls(settings, frame[ITEM_ID].tolist(), domain, shards, domains, manifest)
+        return cls(settings, ids, domain, shards, domains, manifest)
 
     def _domain_index(self, name: str) -> int:
         if name not in self.domains:
             raise InputError(f"no domain {name!r} in this index", fix=nearest(name, self.domains))
         return self.domains.index(name)
+
+
+def check_count(k: int) -> None:
+    """A negative number of items to be answered is an :class:`InputError`."""
+    if k < 0:
+        raise InputError(f"k = {k}: a number of items cannot be negative")
 
 
 def _checked(vectors: FloatArray, count: int, dim: int | None) -> FloatArray:

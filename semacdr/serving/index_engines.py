@@ -6,13 +6,14 @@ An engine proposes; :mod:`semacdr.serving.index_shard` scores the proposals with
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
 
 from semacdr.data.schema import BoolArray, FloatArray, Int64Array
-from semacdr.serving.index_settings import IndexSettings
+from semacdr.errors import InputError
+from semacdr.serving.index_settings import IndexSettings, Kind
 
 _QUERIES, _ITEMS = 256, 16_384  # scores of one block, 16 MiB
 
@@ -119,6 +120,8 @@ def load_engine(kind: str, path: Path, settings: IndexSettings) -> Engine:
     """
     if kind == "exact":
         return ExactEngine()
+    if kind not in get_args(Kind):
+        raise InputError(f"damaged index (no engine {kind!r})", where=str(path), fix="make it again: semacdr index RUN")
     from semacdr.serving.faiss_engines import load_faiss_engine
 
     return load_faiss_engine(kind, path, settings)

@@ -7,6 +7,7 @@ order of the rows. That holds for every engine, so that answers of an exact one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Shard:
         vectors: (R, D) float32, dead rows included; may be memory-mapped.
         labels: (R,) place of each row in the whole index.
         alive: (R,).
-        refine: candidates for each one asked for, from an engine that approximates.
+        refine: candidates for each one asked for, from an engine that knows its vectors roughly (ivf-pq).
         rescued: answers for which an engine did not suffice and all rows were scored.
     """
 
@@ -34,7 +35,12 @@ class Shard:
         self.vectors, self.labels, self.engine, self.refine = vectors, labels, engine, refine
         self.alive: BoolArray = np.ones(len(vectors), np.bool_) if alive is None else alive
         self.rescued = 0
-        self._length = float(np.sqrt(max((_squares(vectors[at : at + _BLOCK]) for at in self._starts()), default=0.0)))
+
+    @cached_property
+    def _length(self) -> float:
+        """Of the longest vector. Finding it reads all of them, which not every engine needs."""
+        squares = (_squares(self.vectors[at : at + _BLOCK]) for at in self._starts())
+        return float(np.sqrt(max(squares, default=0.0)))
 
     def _starts(self) -> range:
         return range(0, len(self.vectors), _BLOCK)
@@ -45,7 +51,7 @@ class Shard:
         self.vectors = np.concatenate([self.vectors, vectors])
         self.labels = np.concatenate([self.labels, labels])
         self.alive = np.concatenate([self.alive, np.ones(len(vectors), np.bool_)])
-        self._length = max(self._length, float(np.sqrt(_squares(vectors))))
+        self.__dict__.pop("_length", None)
 
     def remove(self, rows: Int64Array) -> None:
         """Takes rows out."""
@@ -68,7 +74,7 @@ class Shard:
         alive = int(self.alive.sum())
         if not alive or not k:
             return [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
-        wanted = k * (1 if self.engine.exact else self.refine)
+        wanted = k * (self.refine if self.engine.kind == "ivf-pq" else 1)
         count = min(alive, wanted + max(map(len, excluded), default=0) + _SLACK)
         rows, seen = self.engine.search(queries, count, self.vectors, self.alive)
         return [

@@ -20,7 +20,7 @@ from semacdr.models.base import VectorRecommender
 from semacdr.models.semacdr import SemaCDR
 from semacdr.run import LoadedRun, load_run
 from semacdr.serving.build_index import query_of, run_fingerprint
-from semacdr.serving.index import SearchIndex
+from semacdr.serving.index import SearchIndex, check_count
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class RunRecommender:
         k: int = 10,
         user: str | None = None,
     ) -> list[Recommendation]:
-        """The k best items of a domain that the history does not hold.
+        """The k best items of a domain that the history does not hold, equal scores in the order of the items.
 
         Args:
             history: item ids, oldest first; may be empty.
@@ -102,15 +102,16 @@ class RunRecommender:
             user: a user of the data set, in place of a history.
 
         Raises:
-            InputError: an unknown id or domain.
+            InputError: an unknown id or domain, or a negative ``k``.
         """
+        check_count(k)
         items = self.history(history, user)
         domain = self._domain(target_domain)
         if self.index is not None:
             return self._searched(self.index, items, domain, k, user)
         candidates = self._candidates(items, domain)
         scores = self._scores(items, domain, candidates, user)
-        best = torch.topk(scores, min(k, len(candidates)))
+        best, order = torch.sort(scores, descending=True, stable=True)  # torch.topk gives ties in any order
         return [
             Recommendation(
                 item_id=str(self.dataset.item_ids[item]),
@@ -118,7 +119,7 @@ class RunRecommender:
                 domain=self.dataset.domains[domain],
                 score=round(score, 6),
             )
-            for item, score in zip(candidates[best.indices].tolist(), best.values.tolist())
+            for item, score in zip(candidates[order[:k]].tolist(), best[:k].tolist())
         ]
 
     def _searched(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from semacdr.serving.index import Hit, SearchIndex
 from semacdr.serving.index_settings import index_settings
 from tests.embedding.clustered import clustered
 
+ROOT = Path(__file__).parents[2]
 KINDS = ("exact", "flat", "ivf-pq", "hnsw")
 DOMAINS = ("tea", "pans")
 SMALL = {"ivf-pq": {"min_items": 256}, "hnsw": {"min_items": 256}}
@@ -73,6 +78,40 @@ def test_blocks_and_batches_change_nothing(kind: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr("semacdr.serving.index_engines._QUERIES", 8)
     monkeypatch.setattr("semacdr.serving.index_shard._BLOCK", 41)
     assert made(vectors, kind=kind).search(queries, 7) == alone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_coded_vectors_are_refined(kind: str) -> None:
+    """8 times as many candidates where the engine knows its vectors roughly; elsewhere it ranks them truly."""
+    index = made(clustered(600, 8), kind=kind)
+    engine, asked = index.shards[0].engine, []
+    search = engine.search
+
+    def counted(queries: FloatArray, count: int, *rest: Any) -> Any:
+        asked.append(count)
+        return search(queries, count, *rest)
+
+    engine.search = counted  # type: ignore[method-assign]
+    index.search(clustered(1, 8), 10, "tea")
+    assert asked == [(80 if kind == "ivf-pq" else 10) + 32]
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf-pq", "hnsw"])
+def test_a_search_does_not_look_for_faiss_again(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made(clustered(600, 8), kind=kind).save(tmp_path / "index")
+    index = SearchIndex.load(tmp_path / "index")
+    monkeypatch.setattr("semacdr.faiss_library.version", None)  # nothing about packages can be asked
+    assert len(index.search(clustered(1, 8), 10)[0]) == 10
+
+
+def test_lengths_are_looked_at_once_they_are_needed(tmp_path: Path) -> None:
+    made(np.eye(4, dtype=np.float32)).save(tmp_path / "index")
+    index = SearchIndex.load(tmp_path / "index")
+    shard = index.shards[0]
+    assert "_length" not in vars(shard), "the vectors stay on disk"
+    assert shard._length == 1
+    index.add(["long"], np.array([[0, 3, 0, 4]], np.float32), "tea")
+    assert shard._length == 5
 
 
 def test_near_ties_are_settled_by_the_true_scores() -> None:
@@ -202,6 +241,21 @@ def test_items_come_and_go_without_a_rebuild(kind: str, tmp_path: Path) -> None:
     assert SearchIndex.load(tmp_path / "index").search(query, 30) == loaded.search(query, 30)
 
 
+def test_what_was_changed_is_no_longer_what_was_built(tmp_path: Path) -> None:
+    """The fingerprint names the items of a run, and the recall was measured on them."""
+    vectors, known = clustered(20, 8), {"fingerprint": "f", "run": {"fingerprint": "r"}, "recall": {"k": 10}}
+    for change in (lambda index: index.add(["new"], vectors[:1], "tea"), lambda index: index.remove(["i3"])):
+        index = made(vectors)
+        index.manifest.update(known)
+        index.add([], vectors[:0], "tea")
+        index.remove([])
+        assert index.manifest == known
+        change(index)
+        index.save(tmp_path / "index")
+        loaded = SearchIndex.load(tmp_path / "index", "r")
+        assert not {"fingerprint", "recall"} & set(loaded.manifest)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_may_be_removed(kind: str) -> None:
     vectors = clustered(300, 8)
@@ -229,6 +283,76 @@ def test_wrong_items_change_nothing() -> None:
     with pytest.raises(InputError, match="not finite"):
         index.search(np.full((1, 8), np.inf, np.float32), 3)
     assert len(index) == 20
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    made(clustered(20, 8)).save(str(tmp_path / "index"))
+    assert len(SearchIndex.load(str(tmp_path / "index"))) == 20
+
+
+def test_a_negative_number_of_items_is_refused() -> None:
+    index = made(clustered(20, 8))
+    with pytest.raises(InputError, match="k = -1"):
+        index.search(clustered(1, 8), -1)
+    assert index.search(clustered(1, 8), 0) == [[]]
+
+
+def test_the_largest_seed() -> None:
+    assert made(clustered(300, 8), kind="ivf-pq", seed=2**31 - 1).engines["tea"] == "ivf-pq"
+
+
+def test_damaged_manifests_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    made(clustered(20, 8)).save(out)
+    whole = json.loads((out / "manifest.json").read_text())
+    damaged: list[Any] = [[whole], "index", None]
+    damaged += [{key: value for key, value in whole.items() if key != gone} for gone in ("settings", "domains")]
+    damaged += [{**whole, key: wrong} for key in ("settings", "domains", "engines") for wrong in (None, 3, [1], ["x"])]
+    damaged += [{**whole, "settings": {"kind": "hnws"}}, {**whole, "settings": {"knid": "hnsw"}}]
+    damaged += [{**whole, "engines": ["exact"]}, {**whole, "engines": ["exact", "exat"]}]
+    for manifest in damaged:
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match="index"):
+            SearchIndex.load(out)
+    for manifest in (whole, {**whole, "run": None}, {**whole, "run": "r"}, {**whole, "run": {}}):
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match="another run"):
+            SearchIndex.load(out, "r")
+    (out / "manifest.json").write_text(json.dumps(whole))
+    (out / "vectors_0.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="damaged index"):
+        SearchIndex.load(out)
+
+
+KILLED = """
+import os, signal, sys
+import semacdr.serving.index as module
+from tests.embedding.clustered import clustered
+from tests.serving.test_index import made
+write = module.write_json
+def die(path, value):
+    write(path, value)
+    os.kill(os.getpid(), signal.SIGKILL)
+module.write_json = die
+made(clustered(30, 8)).save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_killed_call_leaves_what_was_there(tmp_path: Path, older: bool) -> None:
+    out = tmp_path / "index"
+    if older:
+        made(clustered(20, 8)).save(out)
+    command = [sys.executable, "-c", KILLED, str(out)]
+    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    if older:
+        assert len(SearchIndex.load(out)) == 20
+    else:
+        assert not out.exists()
+    made(clustered(30, 8)).save(out)
+    assert len(SearchIndex.load(out)) == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["index"], "what the dead process left is gone"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -34,6 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_planted(folder / "data", items=300, users=200)
     train("SASRec", folder / "data", folder / "sasrec", None, SMALL)
     train("SASRec", folder / "data", folder / "other", None, {**SMALL, "seed": 1})
+    write_planted(folder / "uneven", items=300, users=30, length=240)
+    train("SASRec", folder / "uneven", folder / "long", None, SMALL)
     train("Popularity", folder / "data", folder / "popularity", None, {})
     return folder
 
@@ -123,6 +125,65 @@ def test_seen_items_and_new_ones(folder: Path, tmp_path: Path) -> None:
     again = RunRecommender.load(folder / "sasrec", index=out).recommend(["tea1"], "tea", k=20)
     assert (again[0].item_id, again[0].title, again[0].domain) == ("fresh", None, "tea")
     assert [item.item_id for item in again[1:]] == [plain[0].item_id, *(item.item_id for item in plain[2:20])]
+
+
+def test_an_index_with_other_items_is_made_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "index"
+    build = ["index", str(folder / "sasrec"), "--out", str(out), "--json"]
+    assert main(build) == 0
+    index = SearchIndex.load(out)
+    index.remove(["tea3"])
+    index.save(out)
+    capsys.readouterr()
+    assert main(["recommend", str(folder / "sasrec"), "--user", "u9", "--index", str(out)]) == 0
+    capsys.readouterr()
+    assert main(build) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] is False
+    assert "tea3" in SearchIndex.load(out)
+
+
+def test_the_recall_is_that_of_the_answers(folder: Path, tmp_path: Path) -> None:
+    """A rough index, and users with histories of all lengths: each is asked for alone, as a user of the index asks."""
+    out = tmp_path / "index"
+    rough = {"min_items": 256, "lists": 1, "code_bytes": 1, "refine": 1}
+    measured = semacdr.index(folder / "long", out, kind="ivf-pq", **rough).manifest["recall"]
+    assert measured["users"] == 30
+    semacdr.index(folder / "long", tmp_path / "exact")
+    rough_one, exact = (RunRecommender.load(folder / "long", index=path) for path in (out, tmp_path / "exact"))
+    for domain, recall in measured["domains"].items():
+        shares = []
+        for user in rough_one.dataset.user_ids:
+            found, best = (
+                {item.item_id for item in one.recommend(user=str(user), target_domain=domain)}
+                for one in (rough_one, exact)
+            )
+            shares.append(len(found & best) / len(best))
+        assert recall == round(float(np.mean(shares)), 4)
+        assert recall < 1
+
+
+def test_equal_scores_stand_in_the_order_of_the_items(folder: Path) -> None:
+    recommender = RunRecommender.load(folder / "popularity")
+    found = recommender.recommend([], "tea", k=300)
+    place = recommender.dataset.item_index
+    assert found == sorted(found, key=lambda item: (-item.score, place[item.item_id]))
+    assert len({item.score for item in found}) < 100, "ties"
+    assert recommender.recommend([], "tea", k=7) == found[:7]
+
+
+def test_a_negative_number_of_items_is_refused(folder: Path, tmp_path: Path) -> None:
+    semacdr.index(folder / "sasrec", tmp_path / "index")
+    for index in (None, tmp_path / "index"):
+        with pytest.raises(InputError, match="k = -1"):
+            semacdr.recommender(folder / "sasrec", index).recommend(["tea1"], "tea", k=-1)
+
+
+def test_a_new_item_needs_no_index(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["recommend", str(folder / "sasrec"), "--user", "u9", "--target-domain", "tea"]
+    assert main([*command, "--new-item", "a new tea", "--index", str(tmp_path / "none")]) == 2
+    assert "--new-item looks into no index" in capsys.readouterr().err
 
 
 def test_models_without_vectors_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
