@@ -17,7 +17,7 @@ from semacdr.embedding.id_settings import IdSettings
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
 
-_BLOCK = 65_536
+BLOCK = 4_096  # rows whose steps in between are kept at once
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,13 @@ class Preparation:
         vectors = np.asarray(vectors, np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != sum(self.widths):
             raise InputError(f"vectors of shape {vectors.shape}, where (n, {sum(self.widths)}) is needed")
+        width = vectors.shape[1] if self.axes is None else self.axes.shape[1]
+        out = np.empty((len(vectors), width), np.float32)
+        for start in range(0, len(vectors), BLOCK):
+            out[start : start + BLOCK] = self._block(vectors[start : start + BLOCK])
+        return out
+
+    def _block(self, vectors: FloatArray) -> FloatArray:
         if not np.isfinite(vectors).all():
             raise InputError("vectors that are not finite numbers", fix="run semacdr embed again")
         out = self._normalised(vectors)
@@ -115,8 +122,8 @@ def fit_preparation(vectors: FloatArray, widths: Sequence[int], settings: IdSett
         raise InputError(f"pca = {settings.pca}: the vectors have {vectors.shape[1]} columns")
     rows = np.flatnonzero(full)
     total, moment = np.zeros(vectors.shape[1]), np.zeros((vectors.shape[1], vectors.shape[1]))
-    for start in range(0, len(rows), _BLOCK):
-        block = plain(vectors[rows[start : start + _BLOCK]]).astype(np.float64)
+    for start in range(0, len(rows), BLOCK):
+        block = plain(vectors[rows[start : start + BLOCK]]).astype(np.float64)
         total += block.sum(axis=0)
         moment += block.T @ block
     mean = total / len(rows)

@@ -9,6 +9,7 @@ import numpy as np
 
 from semacdr.data.schema import BoolArray, Float64Array, FloatArray, Int32Array, Int64Array
 from semacdr.embedding.collisions import colliding
+from semacdr.embedding.id_input import BLOCK
 from semacdr.embedding.quantiser import Quantiser
 
 EXAMPLES = 5
@@ -41,14 +42,19 @@ def entropy_bits(counts: Int64Array) -> Float64Array:
 
 
 def reconstruction_error(quantiser: Quantiser, vectors: FloatArray, codes: Int32Array) -> list[float]:
-    """``sum ||x - x^_m||^2 / sum ||x||^2`` of prepared vectors for the first m = 1..M levels; 0 where all x are."""
-    prepared = quantiser.prepare(vectors)
-    whole = float(np.square(prepared, dtype=np.float64).sum())
-    errors = []
-    for level in range(1, codes.shape[1] + 1):
-        missing = prepared - quantiser.decode(codes[:, :level])
-        errors.append(float(np.square(missing, dtype=np.float64).sum()) / whole if whole else 0.0)
-    return errors
+    """``sum ||x - x^_m||^2 / sum ||x||^2`` of prepared vectors for the first m = 1..M levels; 0 where all x are.
+
+    Rows of zeros, items without text, are left out.
+    """
+    whole, missing = 0.0, np.zeros(codes.shape[1])
+    for start in range(0, len(vectors), BLOCK):
+        rows = start + np.flatnonzero(vectors[start : start + BLOCK].any(axis=1))
+        prepared = quantiser.prepare(vectors[rows])
+        whole += float(np.square(prepared, dtype=np.float64).sum())
+        for level in range(codes.shape[1]):
+            rest = prepared - quantiser.decode(codes[rows, : level + 1])
+            missing[level] += np.square(rest, dtype=np.float64).sum()
+    return [float(part) / whole if whole else 0.0 for part in missing]
 
 
 def id_statistics(
@@ -97,7 +103,7 @@ def id_statistics(
         "collision_rate": {"all": rate(np.ones(int(full.sum()), np.bool_))},
         "last_token_size": int(tokens.max()) + 1,
         "last_token_size_with_vector": int(tokens[full].max()) + 1,
-        "reconstruction_error": _rounded(reconstruction_error(quantiser, vectors[full], codes[full])),
+        "reconstruction_error": _rounded(reconstruction_error(quantiser, vectors, codes)),
     }
     if not domains:
         return found

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from semacdr.data.schema import FloatArray
 from semacdr.embedding.build_ids import build_ids
 from semacdr.embedding.id_input import Preparation, fit_preparation, table_input
 from semacdr.embedding.id_settings import IdSettings, id_settings
-from semacdr.embedding.id_statistics import code_counts, entropy_bits
+from semacdr.embedding.id_statistics import code_counts, entropy_bits, reconstruction_error
+from semacdr.embedding.quantiser import Quantiser, fit_quantiser
 from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
@@ -135,6 +137,43 @@ def test_principal_components_are_those_of_the_covariance() -> None:
     np.testing.assert_allclose(np.var(np.delete(prepared, 4, axis=0), axis=0, ddof=1), values[:-3:-1], rtol=1e-3)
     np.testing.assert_allclose(np.abs(np.sum(prepare.axes * axes[:, :-3:-1], axis=0)), 1, rtol=1e-4)
     assert not prepared[4].any()
+
+
+@pytest.mark.parametrize("pca", [None, 32])
+def test_memory_is_little_more_than_the_vectors(pca: int | None) -> None:
+    vectors = np.random.default_rng(0).normal(size=(60_000, 64)).astype(np.float32)
+    vectors[::7] = 0
+    prepare = fit_preparation(vectors, [32, 32], IdSettings(pca=pca))
+    width = pca or 64
+    books = [np.zeros((2, width), np.float32), np.ones((2, width), np.float32)]
+    codes = np.zeros((len(vectors), 2), np.int32)
+    peaks = []
+    for call in (
+        lambda: prepare(vectors),
+        lambda: reconstruction_error(Quantiser(prepare, books), vectors, codes),
+    ):
+        tracemalloc.start()
+        call()
+        peaks.append(tracemalloc.get_traced_memory()[1] / vectors.nbytes)
+        tracemalloc.stop()
+    assert peaks[0] < 2, "the answer, and a block"
+    assert peaks[1] < 1
+
+
+def test_errors_are_of_items_with_vectors_and_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = with_duplicates()
+    quantiser = fit_quantiser(vectors, [8], IdSettings(levels=2, codes=4, pca=5))
+    codes, full = quantiser.codes(vectors), vectors.any(axis=1)
+    prepared = quantiser.prepare(vectors)
+    right = [
+        np.square(prepared[full] - quantiser.decode(codes[full, :level])).sum() / np.square(prepared).sum()
+        for level in (1, 2)
+    ]
+    np.testing.assert_allclose(reconstruction_error(quantiser, vectors, codes), right, rtol=1e-5)
+    monkeypatch.setattr("semacdr.embedding.id_input.BLOCK", 7)
+    monkeypatch.setattr("semacdr.embedding.id_statistics.BLOCK", 11)
+    np.testing.assert_allclose(quantiser.prepare(vectors), prepared, atol=1e-6)
+    np.testing.assert_allclose(reconstruction_error(quantiser, vectors, codes), right, rtol=1e-5)
 
 
 def test_counts_and_entropy_by_hand() -> None:
