@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,7 @@ def systems_of(runs: Sequence[Path]) -> list[System]:
                 f"trained on {manifest['dataset_name']}, and {runs[0]} on {first['dataset_name']}, or another version"
             )
             raise InputError(what, where=str(run), fix="compare runs on one data set")
-        training = {**manifest["training"], "seed": None}
-        tables = [manifest.get(f"{kind}_fingerprint") for kind in ("embeddings", "user_embeddings")]
-        groups.setdefault(canonical_json([manifest["model"], manifest["config"], training, tables]), []).append(run)
+        groups.setdefault(seedless(manifest), []).append(run)
     names = [manifests[group[0]]["model"] for group in groups.values()]
     return [
         System(
@@ -48,6 +46,13 @@ def systems_of(runs: Sequence[Path]) -> list[System]:
         )
         for name, group in zip(names, groups.values())
     ]
+
+
+def seedless(manifest: Mapping[str, Any]) -> str:
+    """What runs of one system on one data set have in common: model, settings and tables, all but the seed."""
+    training = {**manifest["training"], "seed": None}
+    tables = [manifest.get(f"{kind}_fingerprint") for kind in ("embeddings", "user_embeddings")]
+    return canonical_json([manifest["model"], manifest["config"], training, tables])
 
 
 def compare(

@@ -7,7 +7,8 @@ from typing import Any
 
 from semacdr.report.subject import CURVES, RunEntry
 
-PREFIX = "valid_"
+PREFIXES = {"valid_": "", "recbole_valid_": "RecBole's "}
+"""How the key of a validation score begins -> how its metric is called; RecBole's own models are judged by RecBole."""
 
 
 def curve(run: RunEntry) -> dict[str, Any] | None:
@@ -26,9 +27,13 @@ def curve(run: RunEntry) -> dict[str, Any] | None:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
-        metric = next((key.removeprefix(PREFIX) for key in line if key.startswith(PREFIX)), metric)
-        scores = line.get(f"{PREFIX}{metric}")
-        points.append([line["epoch"], line.get("loss"), scores.get("all") if isinstance(scores, dict) else None])
+        key = next((key for key in line if key.startswith(tuple(PREFIXES))), None)
+        value = None
+        if key is not None:
+            prefix = next(prefix for prefix in PREFIXES if key.startswith(prefix))
+            metric = PREFIXES[prefix] + key.removeprefix(prefix)
+            value = line[key].get("all") if isinstance(line[key], dict) else line[key]
+        points.append([line["epoch"], line.get("loss"), value])
     if not points:
         return None
     head = {"dataset": run.dataset, "model": run.label, "domain": run.domain, "seed": run.seed}

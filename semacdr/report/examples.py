@@ -20,7 +20,8 @@ def examples(run: LoadedRun) -> list[dict[str, Any]]:
 
     Returns:
         a list of ``{user, domain, target, events, history, top}``: item ids, the history's oldest first; ``top`` are
-        the best of the target's domain that the history does not hold.
+        the best of what competes under protocol ``full``: the target, and the items of its domain that the history does
+        not hold. Level ones stand in the order of their index.
     """
     data, held_out = run.dataset, run.split.test
     usable = np.flatnonzero(held_out.stop > held_out.start)
@@ -31,11 +32,11 @@ def examples(run: LoadedRun) -> list[dict[str, Any]]:
         history, target = held_out.history(row), int(held_out.target[row])
         domain = int(data.item_domain[target])
         members = np.flatnonzero(data.item_domain == domain)
-        candidates = torch.from_numpy(members[~np.isin(members, history)])
+        candidates = torch.from_numpy(members[~np.isin(members, history) | (members == target)])
         batch = history_batch([history], [domain], run.model.max_seq_len, [int(held_out.user[row])])
         with torch.no_grad():
             scores = run.model.score(run.model.encode(batch), candidates)[0]
-        best = candidates[torch.topk(scores, min(TOP, len(candidates))).indices].tolist()
+        best = candidates[torch.sort(scores, descending=True, stable=True).indices[:TOP]].tolist()
         found.append(
             {
                 "user": str(data.user_ids[held_out.user[row]]),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.errors import InputError
+from semacdr.evaluation.metrics import lower_is_better
 from semacdr.files import read_json
 
 # As semacdr.run and semacdr.bench.bench call them; those modules load torch, which a page of numbers does without.
@@ -69,16 +70,22 @@ class Subject:
         return list(dict.fromkeys([row["dataset"] for row in self.rows] + [run.dataset for run in self.runs]))
 
     def best_first(self, dataset: str) -> list[str]:
-        """The labels that have a measured result on a data set, by the metric that counts, over all its targets."""
-        means: dict[str, float] = {}
+        """The labels that have a measured result on a data set, by the metric that counts, over all its targets.
+
+        A model's first protocol counts, and of its domains all together, or the first where none speaks for all.
+        """
+        best: dict[str, tuple[bool, float]] = {}
         mine = [row for row in self.rows if row["dataset"] == dataset and row["source"] == "measured"]
         for row in mine:
             if row["mean"] is None or row["subset"] != "all":
                 continue
             metric = self.lead.get(row["protocol"], LEAD)
-            if row["metric"] == metric and (row["domain"] == "all" or row["model"] not in means):
-                means.setdefault(row["model"], row["mean"] if metric in LEADS.values() else -row["mean"])
-        return sorted(means, key=lambda label: means[label])
+            if row["metric"] != metric:
+                continue
+            whole = row["domain"] == "all"
+            if row["model"] not in best or (whole and not best[row["model"]][0]):
+                best[row["model"]] = (whole, row["mean"] if lower_is_better(metric) else -row["mean"])
+        return sorted(best, key=lambda label: best[label][1])
 
 
 def is_bench(folder: Path) -> bool:
