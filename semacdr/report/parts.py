@@ -5,6 +5,7 @@ What is kept holds item ids and no titles, so that it may stay where titles may 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 from semacdr.errors import SemacdrError
 from semacdr.files import file_sha256, fingerprint, read_json, write_json
 from semacdr.progress import say
+from semacdr.report.places import data_folder, manifest_of
 from semacdr.report.subject import RUN, RunEntry, Subject
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEPT = "report_parts.json"
+WEIGHTS = "model.safetensors"  # as semacdr.run calls it
+PARTS = ("domains", "map", "weights", "examples")
 MODELS = 6  # of each data set, the best
 
 
@@ -61,33 +65,34 @@ def without_folders(text: str) -> str:
 def _with_dataset(
     places: Mapping[str, str | Path | None], beside: Path | None, run: RunEntry
 ) -> dict[str, str | Path | None]:
-    """The places, with the data set of a bench that was moved as a whole."""
-    found = dict(places)
-    if found.get("dataset") is None and beside is not None and beside.is_dir():
-        manifest = read_json(run.folder / RUN)
-        if not Path(manifest["dataset"]).is_dir():
-            found["dataset"] = beside
-    return found
+    """The places, with a data set that is this run's, as that of a bench that was moved as a whole; else none."""
+    return {**places, "dataset": data_folder(manifest_of(run) or {}, places.get("dataset"), beside)}
 
 
 def _parts(run: RunEntry, places: Mapping[str, str | Path | None]) -> dict[str, Any]:
     """Those that the run folder keeps, if they are of its weights, else new ones."""
-    key = fingerprint(
-        {
-            "format": FORMAT_VERSION,
-            "run": read_json(run.folder / RUN),
-            "weights": file_sha256(run.folder / "model.safetensors"),
-        }
-    )
+    weights = run.folder / WEIGHTS
+    if not weights.is_file():  # taken out of a bench's record
+        raise SemacdrError("its weights are not kept here")
+    key = fingerprint({"format": FORMAT_VERSION, "run": read_json(run.folder / RUN), "weights": file_sha256(weights)})
     kept = run.folder / KEPT
-    if kept.is_file():
-        old = read_json(kept)
-        if old.get("key") == key:
-            return dict(old["parts"])
-    say(f"report: {run.label}: map, weights and examples")
-    parts = _make(run, places)
-    write_json(kept, {"key": key, "parts": parts})
+    parts = _read_kept(kept, key)
+    if parts is None:
+        say(f"report: {run.label}: map, weights and examples")
+        parts = _make(run, places)
+        with contextlib.suppress(OSError):  # a run folder that may not be written to: they are made again next time
+            write_json(kept, {"key": key, "parts": parts})
     return parts
+
+
+def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
+    """What is kept under a key; None where there is nothing of it, or nothing that can be read."""
+    try:
+        kept = read_json(path)
+        parts = {name: kept["parts"][name] for name in PARTS}
+        return parts if kept["key"] == key else None
+    except (SemacdrError, OSError, KeyError, TypeError):
+        return None
 
 
 def _make(run: RunEntry, places: Mapping[str, str | Path | None]) -> dict[str, Any]:
@@ -102,9 +107,4 @@ def _make(run: RunEntry, places: Mapping[str, str | Path | None]) -> dict[str, A
     if found:
         index = loaded.dataset.item_index
         found["domain"] = [int(loaded.dataset.item_domain[index[item]]) for item in found["items"]]
-    return {
-        "domains": list(loaded.dataset.domains),
-        "map": found,
-        "weights": weights(loaded),
-        "examples": examples(loaded),
-    }
+    return dict(zip(PARTS, (list(loaded.dataset.domains), found, weights(loaded), examples(loaded))))

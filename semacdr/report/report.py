@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from semacdr import __version__
-from semacdr.errors import SemacdrError
-from semacdr.files import read_json, write_text
+from semacdr.errors import InputError, SemacdrError
+from semacdr.files import write_text
 from semacdr.report.curves import curve
 from semacdr.report.page import page
 from semacdr.report.parts import model_parts, without_folders
-from semacdr.report.subject import RUN, Rows, Subject
+from semacdr.report.places import data_folder, is_data, manifest_of
+from semacdr.report.subject import Rows, Subject
 from semacdr.report.titles import item_titles
 
 REPORT = "report.html"
@@ -36,10 +37,14 @@ def write_report(
         subject: what it is about.
         out: the file.
         titles: call items by their titles, not their ids; None for what the subject says.
-        places: where a data set and its tables are now, if they moved; see :func:`semacdr.run.load_run`.
+        places: where a data set and its tables are now, if they moved; see :func:`semacdr.run.load_run`. A data set
+            serves the runs on these very data alone.
 
     Returns:
         the file.
+
+    Raises:
+        InputError: the data set given is that of no run.
     """
     write_text(out, page(report_data(subject, titles, places)))
     return out
@@ -49,6 +54,7 @@ def report_data(
     subject: Subject, titles: bool | None = None, places: Mapping[str, str | Path | None] | None = None
 ) -> dict[str, Any]:
     """All that the page shows, as JSON."""
+    _check_given(subject, (places or {}).get("dataset"))
     titled = subject.titles if titles is None else titles
     curves = [found for found in (curve(run) for run in subject.runs) if found]
     return {
@@ -57,9 +63,9 @@ def report_data(
         "titles": titled,
         "notes": list(subject.notes),
         "columns": list(COLUMNS),
-        "rows": [[_short(row.get(column)) for column in COLUMNS] for row in subject.rows],
+        "rows": [[_shown(row, column) for column in COLUMNS] for row in subject.rows],
         "lead": dict(subject.lead),
-        "tests": [{name: _short(test[name]) for name in TESTS} for test in subject.tests],
+        "tests": [{name: test[name] for name in TESTS} for test in subject.tests],
         "costs": _costs(subject.rows),
         "curves": curves,
         "datasets": [_dataset(subject, name, titled, places or {}) for name in subject.names()],
@@ -98,7 +104,7 @@ def _dataset(subject: Subject, name: str, titled: bool, places: Mapping[str, str
     if titled and used:
         try:
             names = _titles(subject, name, places, used)
-        except (SemacdrError, OSError, KeyError) as error:
+        except (SemacdrError, OSError, KeyError, ValueError) as error:  # pyarrow's of a damaged file is a ValueError
             notes.append(f"No titles, because {without_folders(str(error))}.")
     return {
         "name": name,
@@ -116,16 +122,21 @@ def _dataset(subject: Subject, name: str, titled: bool, places: Mapping[str, str
 def _titles(
     subject: Subject, name: str, places: Mapping[str, str | Path | None], used: Mapping[str, int]
 ) -> dict[str, str]:
-    """From the data set that the runs name, or where it is now."""
-    candidates = [places.get("dataset"), subject.datasets.get(name)]
-    for run in subject.runs:
-        if run.dataset == name and (run.folder / RUN).is_file():
-            candidates.append(read_json(run.folder / RUN)["dataset"])
-            break
-    folder = next((Path(place) for place in candidates if place is not None and Path(place).is_dir()), None)
+    """From the data set of the runs, wherever it is now."""
+    manifests = [manifest_of(run) for run in subject.runs if run.dataset == name]
+    known = next((manifest for manifest in manifests if manifest), None)
+    folder = data_folder(known, places.get("dataset"), subject.datasets.get(name)) if known else None
     if folder is None:
         raise SemacdrError("the data set is gone")
     return item_titles(folder, used.keys())
+
+
+def _check_given(subject: Subject, given: str | Path | None) -> None:
+    manifests = [manifest for manifest in map(manifest_of, subject.runs) if manifest]
+    if given is None or not manifests or any(is_data(Path(given), manifest) for manifest in manifests):
+        return
+    names = ", ".join(dict.fromkeys(str(manifest["dataset_name"]) for manifest in manifests))
+    raise InputError(f"not the data of these runs ({names})", where=str(given), fix="name the data set itself")
 
 
 def _costs(rows: Rows) -> list[dict[str, Any]]:
@@ -142,6 +153,7 @@ def _costs(rows: Rows) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _short(value: Any) -> Any:
-    """Numbers to six digits: more than is shown, a third of the file."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+def _shown(row: Mapping[str, Any], column: str) -> Any:
+    """Numbers whole, so that the page rounds what the leaderboard rounds; a failure without this machine's folders."""
+    value = row.get(column)
+    return without_folders(value) if column == "status" and isinstance(value, str) else value

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from semacdr import run as run_folder
@@ -290,6 +291,66 @@ def test_names_and_places() -> None:
     assert few.min() >= 1
 
 
-def test_rows_are_short(bench: Path) -> None:
-    data = report_data(bench_subject(bench))
-    assert all(len(repr(value)) <= 12 for row in data["rows"] for value in row if isinstance(value, float))
+def test_the_numbers_are_those_of_the_leaderboard(bench: Path) -> None:
+    told = [dict(zip(COLUMNS, row)) for row in report_data(bench_subject(bench))["rows"]]
+    assert [row | {"status": None} for row in told] == [
+        {column: row[column] for column in COLUMNS} | {"status": None} for row in read_json(bench / "leaderboard.json")
+    ]
+
+
+def test_a_failure_names_no_folder_of_this_machine() -> None:
+    row = {**dict.fromkeys(COLUMNS), "dataset": "d", "model": "m", "source": "measured", "seeds": 0}
+    row["status"] = "InputError: /home/me/secret/table is gone"
+    (told,) = report_data(Subject("t", [row], [], (), {}))["rows"]
+    assert told[COLUMNS.index("status")] == "InputError: table is gone"
+
+
+def test_the_data_set_given_is_for_its_own_runs_alone(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, foreign = copied(bench, tmp_path), tmp_path / "foreign"
+    before = (out / "report.html").read_bytes()
+    shutil.copytree(bench.parent / "data", foreign)
+    items = pd.read_parquet(foreign / "items.parquet").assign(title="of other data")
+    items.to_parquet(foreign / "items.parquet", index=False)
+    manifest = read_json(foreign / "dataset.json")
+    write_json(foreign / "dataset.json", {**manifest, "fingerprint": "another"})
+    assert main(["report", str(out), "--dataset", str(foreign)]) == 2
+    assert "not the data of these runs (planted, reviews)" in capsys.readouterr().err
+    assert (out / "report.html").read_bytes() == before
+    rated = read_json(bench.parent / "reviews" / "dataset.json")["fingerprint"]
+    write_json(foreign / "dataset.json", {**manifest, "fingerprint": rated})
+    assert main(["report", str(out), "--dataset", str(foreign)]) == 0  # that of the shop; the other has its own titles
+    assert (out / "report.html").read_bytes() == before
+    for kept in out.rglob(KEPT):
+        kept.unlink()
+    assert main(["report", str(out), "--dataset", str(foreign)]) == 0
+    assert (out / "report.html").read_bytes() == before
+
+
+def test_what_cannot_be_read_costs_its_part_alone(bench: Path, tmp_path: Path) -> None:
+    shutil.copytree(bench.parent, tmp_path / "all")
+    out = tmp_path / "all" / "out"
+    kept = next((out / "runs" / "planted" / "SemaCDR").rglob(KEPT))
+    right = kept.read_bytes()
+    for broken in ("{", "[]", "{}", right.decode().replace('"examples"', '"exmaples"')):
+        kept.write_text(broken)
+        assert main(["report", str(out)]) == 0
+        assert kept.read_bytes() == right
+    kept.unlink()
+    kept.mkdir()  # cannot be written
+    weights = next((out / "runs" / "planted" / "Markov").rglob("model.safetensors"))
+    weights.unlink()
+    for path in out.rglob("run.json"):
+        write_json(path, {**read_json(path), "dataset": str(tmp_path / "all" / "data")})
+    assert main(["report", str(out)]) == 0
+    planted = data_of(out / "report.html")["datasets"][0]
+    assert [each["model"] for each in planted["maps"]] == ["SemaCDR", LABEL]
+    assert planted["notes"] == ["Markov: no map, weights or examples, because its weights are not kept here."]
+    table = tmp_path / "all" / "data" / "items.parquet"
+    table.write_bytes(table.read_bytes()[:100])
+    (bench_data := read_json(out / "bench.json"))["datasets"][0]["folder"] = None
+    write_json(out / "bench.json", bench_data)
+    assert main(["report", str(out)]) == 0
+    (note,) = [each for each in data_of(out / "report.html")["datasets"][0]["notes"] if each.startswith("No titles")]
+    assert "Parquet" in note
