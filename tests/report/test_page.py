@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from semacdr.files import read_json
+from semacdr.report.report import write_report
+from semacdr.report.subject import Subject
 from tests.report.planted_bench import LABEL, MARKUP
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
@@ -46,8 +49,15 @@ def page(browser: Any, bench: Path, request: pytest.FixtureRequest) -> Iterator[
 
 
 def column(page: Any, index: int) -> list[str]:
-    cells = f"#board tbody:first-of-type tr td:nth-child({index})"
+    cells = f"#board tbody:first-of-type tr > :nth-child({index})"
     return list(page.eval_on_selector_all(cells, "cells => cells.map((cell) => cell.firstChild.textContent)"))
+
+
+def leaderboard_means(bench: Path, **choice: str) -> list[str]:
+    """The means of a choice as Python writes them, in no order."""
+    rows = read_json(bench / "leaderboard.json")
+    chosen = [row for row in rows if all(row[key] == value for key, value in choice.items())]
+    return sorted(f"{row['mean']:.4f}" for row in chosen if row["mean"] is not None)
 
 
 def sorted_as(page: Any, key: str) -> str:
@@ -178,24 +188,91 @@ def test_contrast_in_both_schemes(page: Any, request: pytest.FixtureRequest) -> 
             assert ratio >= (4.5 if name in texts else 3), name  # WCAG 2.2: 1.4.3 for text, 1.4.11 for marks
 
 
-def test_ten_thousand_rows_are_cut_until_they_are_asked_for(browser: Any, tmp_path: Path) -> None:
-    from semacdr.report.report import write_report
-    from semacdr.report.subject import Subject
+ROW: dict[str, Any] = {
+    **{"dataset": "many", "split": "s", "protocol": "full", "subset": "all", "domain": "all", "metric": "ndcg@10"},
+    **{"seeds": 1, "source": "measured", "status": "ok"},
+}
 
-    row: dict[str, Any] = {
-        "dataset": "many",
-        "split": "s",
-        "protocol": "full",
-        "subset": "all",
-        "domain": "all",
-        "metric": "ndcg@10",
-    }
-    row |= {"seeds": 1, "source": "measured", "status": "ok"}
-    rows = [{**row, "model": f"m{at}", "mean": at / 1e4} for at in range(10_000)]
-    write_report(Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "many.html")
+
+def opened(browser: Any, subject: Subject, path: Path) -> Any:
+    """The page of a subject, and what it complains of."""
+    write_report(subject, path)
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    page.goto((tmp_path / "many.html").as_uri())
+    page.heard = []
+    page.on("pageerror", lambda error: page.heard.append(str(error)))
+    page.goto(path.as_uri())
+    return page
+
+
+@pytest.mark.parametrize("metric", ["ndcg@10", "hr@10", "mrr"])
+def test_every_mean_is_written_as_the_leaderboard_writes_it(page: Any, bench: Path, metric: str) -> None:
+    for protocol in ("full", "sampled-100"):
+        for domain in ("tea", "pans", "all"):
+            choose(page, protocol=protocol, domain=domain, metric=metric)
+            choice = {"protocol": protocol, "domain": domain, "metric": metric, "dataset": "planted", "subset": "all"}
+            assert sorted(mean.rstrip("†") for mean in column(page, 2)) == leaderboard_means(bench, **choice)
+
+
+def test_a_half_is_rounded_as_the_leaderboard_rounds_it(browser: Any, tmp_path: Path) -> None:
+    means = [1 / 32, 3 / 32, 5 / 32, 31 / 32, 0.5, 0.12345, 0.03125000000000001, 0.03124999999999999, 0.24995000001]
+    rows = [{**ROW, "model": f"m{at}", "mean": mean} for at, mean in enumerate(means)]
+    page = opened(browser, Subject("half", rows, [], (), {"full": "ndcg@10"}), tmp_path / "half.html")
+    assert sorted(column(page, 2)) == sorted(f"{mean:.4f}" for mean in means)
+    legend = page.text_content("#leaderboard .legend")
+    assert "Tests were made" not in legend  # none were
+    page.close()
+
+
+def test_a_page_of_nothing_is_a_page(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, Subject("nothing", [], [], (), {}), tmp_path / "none.html")
+    assert page.text_content("#leaderboard .note") == "No number yet for this choice."
+    assert page.heard == []
+    page.close()
+
+
+def test_many_published_rows_leave_room_for_measured_ones(browser: Any, tmp_path: Path) -> None:
+    rows = [{**ROW, "model": f"m{at}", "mean": at / 100} for at in range(20)]
+    rows += [{**ROW, "model": f"p{at}", "mean": 0.5, "source": "published"} for at in range(20)]
+    page = opened(browser, Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "bars.html")
+    names = page.eval_on_selector_all("#domains svg text:not(.strong)", "all => all.map((one) => one.textContent)")
+    assert names == [f"m{19 - at}" for at in range(7)] + [f"p{at} (published)" for at in range(7)]
+    page.close()
+
+
+def test_lines_have_heads_and_tables_names(page: Any) -> None:
+    assert (
+        page.locator("#board tbody tr").count() == page.locator("#board tbody tr > th[scope=row]:first-child").count()
+    )
+    page.click("#domains figure summary")
+    region = page.locator("#domains figure").first.locator("[role=region]")
+    title = page.locator("#domains figure h3").first.text_content()
+    assert region.get_attribute("aria-label") == f"{title}, as a table"
+    assert region.locator("tbody th[scope=row]").count() == 3
+
+
+def test_what_is_opened_stays_open(page: Any) -> None:
+    page.click("#training figure summary")
+    page.click("#examples .person summary")
+    page.click("#training .chip >> nth=0")
+    assert page.locator("#training figure").first.locator("tbody tr").count() > 0
+    page.set_viewport_size({"width": 800, "height": 900})
+    page.locator('#training svg[role=img][viewBox^="0 0 7"]').first.wait_for()  # in one column now, drawn anew
+    assert page.locator("#training figure").first.locator("details[open]").count() == 1
+    assert page.locator("#training figure").nth(1).locator("details[open]").count() == 0
+    assert page.locator("#examples .person[open]").count() == 1  # of the two that were open
+
+
+def test_dark_text_on_white_paper(page: Any) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    ink, paper, dim = [luminance(each) for each in page.evaluate(PROBE, ["--ink", "--paper", "--dim"])]
+    assert paper > 0.9
+    assert ink < dim < 0.2
+
+
+def test_ten_thousand_rows_are_cut_until_they_are_asked_for(browser: Any, tmp_path: Path) -> None:
+    rows = [{**ROW, "model": f"m{at}", "mean": at / 1e4} for at in range(10_000)]
+    page = opened(browser, Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "many.html")
     assert page.locator("#board tbody tr").count() == 300
-    assert page.text_content("#board tbody tr td") == "m9999"
+    assert page.text_content("#board tbody tr th") == "m9999"
     page.close()

@@ -20,8 +20,11 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Four digits as leaderboard.md has them: a half, which only a multiple of 1/32 can be, goes to the even digit.
 function score(value) {
-  return isNumber(value) ? value.toFixed(4) : "–";
+  if (!isNumber(value)) return "–";
+  const half = Math.abs(value * 32) % 2 === 1, exact = value.toFixed(5);
+  return half && "02468".includes(exact.at(-2)) ? exact.slice(0, -1) : value.toFixed(4);
 }
 
 function seconds(value) {
@@ -85,16 +88,17 @@ function subsetName(name) {
 
 const titleOf = (entry, item) => (entry.item_titles && entry.item_titles[item]) || entry.items[item];
 
-// A plain table; `cells` may be numbers or texts.
-function plainTable(head, lines) {
+// A plain table; `cells` may be numbers or texts, the first of a line is its head.
+function plainTable(title, head, lines) {
   return el(
     "div",
-    { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table" },
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": `${title}, as a table` },
     el(
       "table",
       {},
       el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, lines.map((line) => el("tr", {}, line.map((cell) => el("td", {}, String(cell)))))),
+      el("tbody", {}, lines.map((line) => el("tr", {}, line.map((cell, at) =>
+        at ? el("td", {}, String(cell)) : el("th", { scope: "row" }, String(cell)))))),
     ),
   );
 }
@@ -105,7 +109,7 @@ function figure(title, description, picture, head, lines, before = null) {
   const id = `figure-${++figures}`;
   const details = el("details", {}, el("summary", {}, "The same as a table"));
   details.addEventListener("toggle", () => {
-    if (details.open && details.children.length === 1) details.append(plainTable(head, lines()));
+    if (details.open && details.children.length === 1) details.append(plainTable(title, head, lines()));
   });
   if (picture.tagName === "svg") {
     picture.setAttribute("role", "img");

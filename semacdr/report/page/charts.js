@@ -37,8 +37,10 @@ function drawDomains(section, width) {
   const inner = panelWidth(width, 19, domains.length);
   for (const domain of domains) {
     const mine = rows.filter((row) => row.domain === domain).sort((a, b) => place(a) - place(b));
-    const published = mine.filter((row) => row.source !== "measured");
-    const kept = [...mine.filter((row) => row.source === "measured").slice(0, BARS - published.length), ...published];
+    const measured = mine.filter((row) => row.source === "measured");
+    const most = Math.max(BARS / 2, BARS - measured.length); // published ones do not push ours out
+    const published = mine.filter((row) => row.source !== "measured").slice(0, most);
+    const kept = [...measured.slice(0, BARS - published.length), ...published];
     const items = kept.map((row) => ({
       label: row.source === "measured" ? row.model : `${row.model} (published)`, value: row.mean, low: row.ci_low,
         high: row.ci_high, colour: colourOf(row.model), hollow: row.source !== "measured",

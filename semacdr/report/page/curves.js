@@ -4,7 +4,7 @@ function drawCurves(section, width) {
   const grid = el("div", { class: "grid wide" });
   const inner = panelWidth(width, 26, 2);
   grid.append(curvePanel("Training loss", "loss", inner, mine, 1));
-  for (const metric of distinct(mine.map((entry) => entry.metric)))
+  for (const metric of distinct(mine.map((entry) => entry.metric)).filter(Boolean))
     grid.append(curvePanel(`Validation ${metric}`, metric, inner, mine.filter((entry) => entry.metric === metric),
       2));
   section.append(grid);

@@ -72,7 +72,7 @@ function boardCell(line, column, scale) {
   switch (column.key) {
     case "model": {
       const tag = line.measured ? null : el("span", { class: "tag" }, "published");
-      return el("td", {}, line.model, tag, line.note ? el("span", { class: "sub" }, line.note) : null);
+      return el("th", { scope: "row" }, line.model, tag, line.note ? el("span", { class: "sub" }, line.note) : null);
     }
     case "mean": return el("td", { class: "mean" }, score(line.mean), line.p !== null && line.p >= LEVEL ? "†" : "");
     case "ci_low": return intervalCell(line, scale);
@@ -92,7 +92,8 @@ function boardLegend(lines) {
     words.push(
       `Bold: the best measured mean; †: not significantly behind it (paired sign-flip test over users, p ≥ ${LEVEL} after Holm's correction over the domains and models of this protocol).`,
     );
-  else if (lines.filter((line) => line.measured).length > 1) words.push(`Tests were made for ${DATA.lead[state.protocol]} over all targets alone.`);
+  else if (DATA.tests.some((test) => test.dataset === state.dataset && test.protocol === state.protocol))
+    words.push(`Tests were made for ${DATA.lead[state.protocol]} over all targets alone.`);
   const sized = lines.find((line) => isNumber(line.n_targets));
   if (sized) words.push(`${count(sized.n_targets)} targets.`);
   words.push("Interval: the central 95 % of a bootstrap over users; ±: standard deviation over seeds.");
@@ -127,7 +128,7 @@ function drawBoard(section) {
   const failures = el("tbody", {});
   for (const row of failed) {
     const where = el("span", { class: "sub" }, [row.domain, row.note].filter(Boolean).join(", "));
-    const name = el("td", {}, row.model, el("span", { class: "tag" }, "failed"), where);
+    const name = el("th", { scope: "row" }, row.model, el("span", { class: "tag" }, "failed"), where);
     failures.append(el("tr", { class: "failed" }, name, el("td", { colspan: columns.length - 1 }, row.status)));
   }
   const caption = el("caption", { class: "hidden" },

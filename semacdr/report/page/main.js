@@ -16,12 +16,12 @@ const SECTIONS = [
     lead: "Means over seeds; of memory the most. Seconds are of one machine and whatever else it did.",
     draw: drawCosts, if: () => DATA.costs.some((cost) => cost.dataset === state.dataset) },
   { id: "weights", title: "Views and threads", lead: "What SemaCDR listens to.", draw: drawWeights,
-    if: () => datasetEntry().weights.some((model) => Object.keys(model.gates).length + Object.keys(model.threads).length) },
+    if: () => datasetEntry()?.weights.some((model) => Object.keys(model.gates).length + Object.keys(model.threads).length) },
   { id: "map", title: "Map of the items",
     lead: "Item vectors in two dimensions. Point at an item, or go from item to item with the arrow keys.",
-    draw: drawMap, if: () => datasetEntry().maps.length },
+    draw: drawMap, if: () => datasetEntry()?.maps.length },
   { id: "examples", title: "Some users", lead: "Test users drawn by chance, the same for every model.",
-    draw: drawExamples, if: () => datasetEntry().examples.length },
+    draw: drawExamples, if: () => datasetEntry()?.examples.length },
 ];
 
 // The inner width of a card in a grid whose cards are at least `least` rem wide.
@@ -53,6 +53,14 @@ function pageWidth() {
   return main.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
 }
 
+// What the reader has opened or closed stays so when it is drawn anew.
+const detailsName = (details) => `${details.closest("section").id}: ${(details.closest("figure")?.querySelector("h3")
+  ?? details.querySelector("summary")).textContent}`;
+const openness = (within) => new Map([...within.querySelectorAll("details")].map((each) => [detailsName(each), each.open]));
+function reopen(within, before) {
+  for (const each of within.querySelectorAll("details")) each.open = before.get(detailsName(each)) ?? each.open;
+}
+
 function redraw(id, width = pageWidth()) {
   const section = SECTIONS.find((each) => each.id === id);
   const place = document.getElementById(id);
@@ -61,14 +69,17 @@ function redraw(id, width = pageWidth()) {
     el("h2", { id: `${id}-heading` }, section.title), el("p", { class: "lead" }, section.lead));
   if (section.legend) made.append(legend(section.legend));
   section.draw(made, width);
+  reopen(made, openness(place));
   place.replaceWith(made);
 }
 
 function drawAll() {
   const width = pageWidth(); // measured once, before anything changes
+  const before = openness(main);
   const there = SECTIONS.filter((section) => !section.if || section.if());
   main.replaceChildren(...there.map((section) => el("section", { id: section.id })));
   for (const section of there) redraw(section.id, width);
+  reopen(main, before);
   const notes = datasetEntry()?.notes ?? [];
   if (notes.length) main.append(el("section", { id: "missing" }, el("h2", {}, "What is not shown"),
     notes.map((note) => el("p", { class: "note" }, note))));
