@@ -20,7 +20,6 @@ from semacdr.models.base import Recommender, SideData
 from semacdr.models.llm4cdsr import LLM4CDSR, PUBLISHED, LLM4CDSRConfig
 from semacdr.models.losses import clip_soft
 from semacdr.models.negatives import UniformNegatives, window_items
-from semacdr.models.published_sasrec import PublishedEncoder
 from semacdr.models.text_pca import principal_components, project
 from semacdr.run import build_model, load_run
 from semacdr.training.trainer import train
@@ -388,31 +387,6 @@ def test_frozen_local_tables_and_linear_adapters() -> None:
     bent = tiny().adapter
     zero = bent(torch.zeros(2, 5))
     assert not torch.allclose(bent(a + b) - zero, bent(a) + bent(b) - 2 * zero, atol=1e-3)
-
-
-def test_the_published_encoder_is_the_left_padded_one() -> None:
-    """Against PyTorch's attention over rows that are padded on the left to L, without any mask."""
-    torch.manual_seed(0)
-    encoder = PublishedEncoder(6, 2, 2, 5, 0.0, 7).eval()
-    for parameter in encoder.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    x, lengths = torch.randn(3, 7, 6), [7, 4, 1]
-    found = encoder(x, torch.tensor(lengths), causal=False)
-    for row, length in enumerate(lengths):
-        state = torch.zeros(1, 7, 6)
-        state[0, 7 - length :] = x[row, :length]
-        position = torch.tensor([0] * (7 - length) + list(range(1, length + 1)))
-        real = (position > 0).float()[None, :, None]
-        state = (state + encoder.position(position)) * real
-        for block in encoder.blocks:
-            attention = nn.MultiheadAttention(6, 2, batch_first=True)
-            attention.in_proj_weight.data = torch.cat([block.query.weight, block.key_value.weight]).data
-            attention.in_proj_bias.data = torch.cat([block.query.bias, block.key_value.bias]).data
-            attention.out_proj = block.attention_out
-            asked = block.attention_norm(state)
-            state = block.ffn_norm(asked + attention(asked, state, state)[0])
-            state = (state + block.ffn(state)) * real
-        torch.testing.assert_close(found[row, :length], encoder.norm(state)[0, 7 - length :], rtol=1e-4, atol=1e-5)
 
 
 def test_the_published_encoder_begins_as_published() -> None:
