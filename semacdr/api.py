@@ -86,6 +86,7 @@ def train(
     out: PathLike,
     table: EmbeddingTable | None = None,
     users: EmbeddingTable | None = None,
+    ids: SemanticIds | None = None,
     **settings: Any,
 ) -> Path:
     """Trains a model by name into a run folder and returns the folder; the same call again resumes or reuses it.
@@ -96,16 +97,17 @@ def train(
         out: the run folder.
         table: text vectors of the items, for models that read text.
         users: text vectors of the users' profiles, for models that read them.
+        ids: semantic ids of the items, for models that know items by them.
         settings: the model's and the trainer's. A rating model wants ``domain``, and no table.
     """
-    items, profiles = (None if given is None else given.path for given in (table, users))
+    items, profiles, codes = (None if given is None else given.path for given in (table, users, ids))
     if is_own(model):
         from semacdr.recbole.own import train as train_own
 
         return train_own(model, dataset.path, out, settings)
     if rates(model, settings):
-        return train_rating(model, dataset.path, out, settings, items or profiles)
-    return _train(model, dataset.path, out, items, settings, profiles)
+        return train_rating(model, dataset.path, out, settings, items or profiles or codes)
+    return _train(model, dataset.path, out, items, settings, profiles, codes)
 
 
 def evaluate(

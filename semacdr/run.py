@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -23,14 +24,16 @@ from semacdr import __version__
 from semacdr.config import build
 from semacdr.data.dataset import Dataset
 from semacdr.data.review_texts import event_reviews
+from semacdr.data.schema import StrArray
 from semacdr.data.splits import Split, make_split
 from semacdr.device import pick_device
 from semacdr.errors import InputError
 from semacdr.files import read_json
-from semacdr.models.base import Recommender, SideData
+from semacdr.models.base import ItemCodes, Recommender, SideData
 from semacdr.models.registry import model_class
 
 if TYPE_CHECKING:
+    from semacdr.embedding.semantic_ids import SemanticIds
     from semacdr.embedding.table import EmbeddingTable
 
 # Goes up when older weights would load wrongly, or are not what the same data and settings would give any more.
@@ -52,6 +55,7 @@ class LoadedRun:
     table: EmbeddingTable | None
     model: Recommender
     users: EmbeddingTable | None = None
+    ids: SemanticIds | None = None
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def load_run(
     embeddings: str | Path | None = None,
     device: str = "cpu",
     user_embeddings: str | Path | None = None,
+    ids: str | Path | None = None,
 ) -> LoadedRun:
     """Loads a finished run with its data, in any process.
 
@@ -89,6 +94,7 @@ def load_run(
         embeddings: where the embedding table is now, if it moved.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one.
         user_embeddings: where the table of the users is now, if it moved.
+        ids: where the semantic ids are now, if they moved.
 
     Raises:
         InputError: missing or changed data, or an unfinished run.
@@ -102,11 +108,12 @@ def load_run(
     split = make_split(data, manifest["training"]["split"])
     table = _table(path, manifest, "embeddings", embeddings)
     users = _table(path, manifest, "user_embeddings", user_embeddings)
-    model = build_model(manifest["model"], manifest["config"], data, split, table, users)
+    codes = _ids(path, manifest, ids)
+    model = build_model(manifest["model"], manifest["config"], data, split, table, users, codes)
     model.load_state(load_file(path / WEIGHTS))
     model.to(place).eval()
     model.prepare()
-    return LoadedRun(path, manifest, data, split, table, model, users)
+    return LoadedRun(path, manifest, data, split, table, model, users, codes)
 
 
 def _table(run: Path, manifest: Mapping[str, Any], key: str, moved: str | Path | None) -> EmbeddingTable | None:
@@ -118,10 +125,25 @@ def _table(run: Path, manifest: Mapping[str, Any], key: str, moved: str | Path |
     option = "--" + key.replace("_", "-")
     place = _found(run, moved or manifest[key], option)
     table = EmbeddingTable.load(place, ITEMS if key == "embeddings" else USERS)
-    if table.fingerprint != manifest[f"{key}_fingerprint"]:
+    _unchanged(run, manifest, key, table.fingerprint)
+    return table
+
+
+def _ids(run: Path, manifest: Mapping[str, Any], moved: str | Path | None) -> SemanticIds | None:
+    """The semantic ids that run.json names, if it names some."""
+    if manifest.get("ids") is None:
+        return None
+    from semacdr.embedding.semantic_ids import SemanticIds
+
+    ids = SemanticIds.load(_found(run, moved or manifest["ids"], "--ids"))
+    _unchanged(run, manifest, "ids", ids.fingerprint)
+    return ids
+
+
+def _unchanged(run: Path, manifest: Mapping[str, Any], key: str, found: str) -> None:
+    if found != manifest[f"{key}_fingerprint"]:
         what = key.replace("_", " ")
         raise InputError(f"the {what} have changed since this run was trained", where=str(run), fix="train again")
-    return table
 
 
 def dataset_of(run: Path, manifest: Mapping[str, Any], moved: str | Path | None = None) -> Dataset:
@@ -151,6 +173,7 @@ def build_model(
     split: Split,
     table: EmbeddingTable | None,
     users: EmbeddingTable | None = None,
+    ids: SemanticIds | None = None,
 ) -> Recommender:
     """Makes an untrained model.
 
@@ -161,6 +184,10 @@ def build_model(
         split: how they are divided; gives the training counts.
         table: text embeddings, or None.
         users: embeddings of the users' profiles, or None.
+        ids: semantic ids of the items, or None.
+
+    Raises:
+        InputError: wrong settings, or no semantic ids for a model that knows items by them.
     """
     cls = model_class(name)
     settings = build(cls.Config, config, where=f"settings of {name}")
@@ -170,7 +197,24 @@ def build_model(
     catalogue = dataset.catalogue(split.train_count)
     if not cls.reads_side():
         return cls(settings, catalogue, text)
-    return cls(settings, catalogue, text, side=side_data(cls, dataset, split, users))
+    codes = None
+    if cls.needs_codes(settings):
+        codes = item_codes(ids, dataset.item_ids, name)
+    return cls(settings, catalogue, text, side=replace(side_data(cls, dataset, split, users), codes=codes))
+
+
+def item_codes(ids: SemanticIds | None, item_ids: StrArray, model: str, option: str = "--ids") -> ItemCodes:
+    """The semantic ids of a catalogue's items, padding first.
+
+    Raises:
+        InputError: there are none, or an item has none.
+    """
+    if ids is None:
+        fix = f"make them with: semacdr ids --embeddings DIR --out IDS; then give {option} IDS"
+        raise InputError(f"{model} knows items by their semantic ids, and none are given", fix=fix)
+    codes = np.pad(ids.codes_of(item_ids[1:]), ((1, 0), (0, 0)))
+    sizes = tuple(len(book) for book in ids.quantiser.codebooks)
+    return ItemCodes(torch.from_numpy(codes.astype(np.int64)), sizes)
 
 
 def side_data(cls: type[Recommender], dataset: Dataset, split: Split, users: EmbeddingTable | None) -> SideData:

@@ -204,7 +204,7 @@ class Bench:
         if name not in self.data:
             return "to be converted"
         missing = self.data[name].missing
-        return f"{' and '.join(missing)} to be embedded" if missing else "ready"
+        return f"{' and '.join(missing)} to be made" if missing else "ready"
 
     def _study(self, line: Line) -> Study | None:
         data = self.data.get(line.dataset)

@@ -51,7 +51,7 @@ def systems_of(runs: Sequence[Path]) -> list[System]:
 def seedless(manifest: Mapping[str, Any]) -> str:
     """What runs of one system on one data set have in common: model, settings and tables, all but the seed."""
     training = {**manifest["training"], "seed": None}
-    tables = [manifest.get(f"{kind}_fingerprint") for kind in ("embeddings", "user_embeddings")]
+    tables = [manifest.get(f"{kind}_fingerprint") for kind in ("embeddings", "user_embeddings", "ids")]
     return canonical_json([manifest["model"], manifest["config"], training, tables])
 
 

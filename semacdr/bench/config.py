@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from semacdr.config import Settings, build, read_yaml
 from semacdr.data.filters import Filters
 from semacdr.data.readers import ReadOptions, find_format
+from semacdr.embedding.id_settings import id_settings
 from semacdr.errors import InputError, nearest
 from semacdr.evaluation.ratings import RATING
 from semacdr.local_models import EMBEDDED
@@ -79,6 +80,9 @@ class DatasetEntry(Settings):
     """Of the items, for the models that read text."""
     user_embeddings: Embeddings | None = None
     """Of the users, for the models that read their profiles."""
+    ids: dict[str, Any] | None = None
+    """Settings of ``semacdr ids``, for the models that know items by semantic ids; ``{}`` for its defaults. They are
+    made of the embeddings."""
     protocols: list[str] | None = Field(default=None, min_length=1)
     """In place of the bench's. Models whose task has no protocol here do not run on this data set."""
     rating_domains: list[str] = Field(default_factory=list)
@@ -94,6 +98,10 @@ class DatasetEntry(Settings):
             raise ValueError(f"data set {self.name}: rating_domains and protocols: [rating] go together")
         if self.user_embeddings and not (self.user_embeddings.profiles or self.user_embeddings.folder):
             raise ValueError(f"the user embeddings of {self.name} need profiles, or a folder")
+        if self.ids is not None:
+            id_settings(self.ids)
+            if self.embeddings is None:
+                raise ValueError(f"the ids of {self.name} are made of its embeddings: give it some")
         return self
 
 

@@ -18,7 +18,7 @@ from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry
 from semacdr.bench.identity import code_version, own_code_version
 from semacdr.bench.plugins import FOLDER as PLUGINS
 from semacdr.bench.plugins import plugin_settings, settings_of
-from semacdr.bench.prepare import Prepared
+from semacdr.bench.prepare import IDS, Prepared
 from semacdr.config import build, read_yaml, split_keys
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError, nearest
@@ -26,7 +26,6 @@ from semacdr.evaluation.metrics import metric_values
 from semacdr.evaluation.protocols import get_protocol
 from semacdr.evaluation.ratings import RATING
 from semacdr.files import fingerprint, read_json
-from semacdr.models.base import Recommender
 from semacdr.models.recbole_own import is_own, own_name
 from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rating_model_class
 from semacdr.resources import find_config
@@ -94,7 +93,7 @@ class Line:
 
     def arguments(self, data: Prepared) -> list[str]:
         """Of ``semacdr train`` and ``semacdr evaluate``: where the data are."""
-        options = {ITEMS: "--embeddings", USERS: "--user-embeddings"}
+        options = {ITEMS: "--embeddings", USERS: "--user-embeddings", IDS: "--ids"}
         given = [
             word for subject in self.tables(data) for word in (options[subject], str(data.tables[subject].resolve()))
         ]
@@ -233,7 +232,7 @@ def _line(
         settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {})},
         seeds=tuple(dict.fromkeys(seeds if _is_drawn(entry.name, domain) else seeds[:1])),
         protocols=protocols,
-        reads=() if domain or is_own(entry.name) else _reads(model_class(entry.name), entry.text),
+        reads=() if domain or is_own(entry.name) else _reads(entry, {**taken, **own}, dataset),
         space=entry.space or {},
         domain=domain,
         sources=plugin_settings(entry.plugins, domain) if entry.plugins and domain else {},
@@ -247,9 +246,16 @@ def _is_drawn(name: str, domain: str | None) -> bool:
     return is_own(name) or (rating_model_class(name) if domain else model_class(name)).trained_by_gradient
 
 
-def _reads(cls: type[Recommender], text: bool) -> tuple[str, ...]:
+def _reads(entry: ModelEntry, settings: Mapping[str, Any], dataset: DatasetEntry) -> tuple[str, ...]:
     """The subjects of the tables that a ranking model takes."""
-    wanted = {ITEMS: cls.reads_text and text, USERS: cls.reads_users}
+    cls = model_class(entry.name)
+    own, _ = split_keys(settings, *settings_of(entry.name, rating=False))
+    config = build(cls.Config, own, f"settings of {entry.title}")
+    codes = cls.needs_codes(config)
+    if codes and dataset.ids is None:
+        what = f"it knows items by semantic ids, and data set {dataset.name} has none"
+        raise InputError(what, fix="write ids: {} there, or settings of semacdr ids")
+    wanted = {ITEMS: cls.reads_text and entry.text, USERS: cls.reads_users, IDS: codes}
     return tuple(subject for subject, reads in wanted.items() if reads)
 
 

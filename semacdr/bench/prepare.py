@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -12,12 +13,16 @@ from typing import Any
 from semacdr.bench.config import DatasetEntry, Embeddings
 from semacdr.data.convert import convert
 from semacdr.data.schema import MANIFEST
+from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import ITEMS, USERS, EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
 from semacdr.files import fingerprint, read_json, write_json
 from semacdr.local_models import EMBEDDED
 from semacdr.progress import say
 
+IDS = "ids"
+"""Subject of the semantic ids, beside those of the embedding tables."""
+SUBJECTS = (ITEMS, USERS, IDS)
 Key = dict[str, str | None]
 """What a folder is made of: its settings, and the files that were read."""
 
@@ -43,9 +48,9 @@ class Prepared:
         name: in the config.
         folder: the data set folder.
         manifest: its ``dataset.json``.
-        tables: ``items`` and ``users`` -> embedding table folder, where there is one.
+        tables: ``items`` and ``users`` -> embedding table folder, ``ids`` -> semantic ids, where there are some.
         table_fingerprints: likewise.
-        missing: the subjects of tables that the config asks for and that are not there yet.
+        missing: the subjects of tables and ids that the config asks for and that are not there yet.
     """
 
     name: str
@@ -68,7 +73,7 @@ def prepared(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared | None:
     return _load(entry, out, root)
 
 
-def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection[str] = (ITEMS, USERS)) -> Prepared:
+def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection[str] = SUBJECTS) -> Prepared:
     """Makes what is still to be made.
 
     Args:
@@ -97,7 +102,8 @@ def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection
         )
         write_json(_marker(folder), key)
     for subject, source in _sources(entry):
-        if subject in subjects and not _has_table(entry, subject, source, out, root):
+        wanted = subject in subjects or (subject == ITEMS and IDS in subjects and entry.ids is not None)
+        if wanted and not _has_table(entry, subject, source, out, root):
             table = _table_folder(entry, out, subject)
             data = folder if entry.folder is None else root.find(entry.folder)
             arguments = ["--dataset", str(data), "--out", str(table), "--encoder", _encoder(source, root)]
@@ -106,6 +112,13 @@ def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection
             say(f"{entry.name}: embedding {subject}")
             command(["embed", *arguments])
             write_json(_marker(table), _table_key(entry, source, out, root))
+    if IDS in subjects and entry.ids is not None and not _has_ids(entry, out, root):
+        table, made = _items_folder(entry, out, root), _ids_folder(entry, out)
+        data = folder if entry.folder is None else root.find(entry.folder)
+        say(f"{entry.name}: semantic ids")
+        places = ["--embeddings", str(table), "--dataset", str(data), "--out", str(made), "--no-titles"]
+        command(["ids", *places, *(f"{key}={json.dumps(value)}" for key, value in entry.ids.items())])
+        write_json(_marker(made), _ids_key(entry, out, root))
     return _load(entry, out, root)
 
 
@@ -130,7 +143,11 @@ def _load(entry: DatasetEntry, out: Path, root: DataRoot) -> Prepared:
         if _has_table(entry, subject, source, out, root)
     }
     prints = {subject: EmbeddingTable.load(table, subject).fingerprint for subject, table in tables.items()}
-    missing = tuple(subject for subject, _ in _sources(entry) if subject not in tables)
+    if _has_ids(entry, out, root):
+        tables[IDS] = _ids_folder(entry, out)
+        prints[IDS] = SemanticIds.load(tables[IDS]).fingerprint
+    asked = [subject for subject, _ in _sources(entry)] + [IDS] * (entry.ids is not None)
+    missing = tuple(subject for subject in asked if subject not in tables)
     return Prepared(entry.name, folder, read_json(folder / MANIFEST), tables, prints, missing)
 
 
@@ -140,6 +157,26 @@ def _data_folder(entry: DatasetEntry, out: Path) -> Path:
 
 def _table_folder(entry: DatasetEntry, out: Path, subject: str) -> Path:
     return out / "embeddings" / (entry.name if subject == ITEMS else f"{entry.name}-{subject}")
+
+
+def _items_folder(entry: DatasetEntry, out: Path, root: DataRoot) -> Path:
+    assert entry.embeddings is not None  # checked where the config is read
+    own = entry.embeddings.folder
+    return _table_folder(entry, out, ITEMS) if own is None else root.find(own)
+
+
+def _ids_folder(entry: DatasetEntry, out: Path) -> Path:
+    return out / IDS / entry.name
+
+
+def _has_ids(entry: DatasetEntry, out: Path, root: DataRoot) -> bool:
+    return entry.ids is not None and _is_made(_ids_folder(entry, out), _ids_key(entry, out, root))
+
+
+def _ids_key(entry: DatasetEntry, out: Path, root: DataRoot) -> Key:
+    table = _items_folder(entry, out, root)
+    made_of = EmbeddingTable.load(table, ITEMS).fingerprint if table.is_dir() else None
+    return {"settings": fingerprint({"embeddings": made_of, "ids": entry.ids}), "files": None}
 
 
 def _marker(folder: Path) -> Path:

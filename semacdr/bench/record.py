@@ -22,6 +22,7 @@ import pandas as pd
 
 from semacdr.bench.cell import EVALUATION, lacking
 from semacdr.bench.plan import CELL, RUNS, Cell, run_is_done
+from semacdr.bench.prepare import IDS
 from semacdr.data.dataset import Dataset
 from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
@@ -30,12 +31,12 @@ from semacdr.errors import InputError
 from semacdr.files import read_json, staged_folder, write_atomic, write_json
 from semacdr.run import LOG, RUN, WEIGHTS
 
-IDS = ["user_id", "item_id"]
+PAIR = ["user_id", "item_id"]
 DIGEST = "targets.sha256"
 RESULTS = (EVALUATION, "metrics.json", "metrics_long.json", "ranks-*-test.parquet", "predictions-*-test.parquet")
 KEPT = (RUN, LOG, *RESULTS)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry: the same results give the same bytes
-PLACES = ("dataset", "embeddings", "user_embeddings")  # of run.json: folders of one machine
+PLACES = ("dataset", "embeddings", "user_embeddings", "ids")  # of run.json: folders of one machine
 
 
 class Record:
@@ -94,7 +95,7 @@ class Record:
                     entry = zipfile.ZipInfo(f"{file.stem}.{DIGEST}", EPOCH)
                     archive.writestr(entry, _digest(frame))
                     buffer = io.BytesIO()
-                    frame.drop(columns=IDS).to_parquet(buffer, index=False, compression="zstd")
+                    frame.drop(columns=PAIR).to_parquet(buffer, index=False, compression="zstd")
                     content = buffer.getvalue()
                 elif file.name == RUN:
                     content = json.dumps(_without_places(read_json(file)), indent=2).encode()
@@ -126,7 +127,7 @@ class Record:
         """A frame with the ids of its targets in front."""
         targets = self._targets_of(cell)
         if len(targets) != len(frame):
-            return frame.assign(**dict.fromkeys(IDS, ""))[[*IDS, *frame.columns]]
+            return frame.assign(**dict.fromkeys(PAIR, ""))[[*PAIR, *frame.columns]]
         return pd.concat([targets, frame.reset_index(drop=True)], axis=1)
 
     def _targets_of(self, cell: Cell) -> pd.DataFrame:
@@ -163,7 +164,7 @@ def _last_name(value: Any) -> Any:
 def _places(cell: Cell) -> dict[str, Any]:
     """What run.json says of places, for a cell on this machine."""
     tables = {subject: str(cell.data.tables[subject].resolve()) for subject in cell.line.tables(cell.data)}
-    places = dict(zip(PLACES, (str(cell.data.folder.resolve()), tables.get(ITEMS), tables.get(USERS))))
+    places = dict(zip(PLACES, (str(cell.data.folder.resolve()), *map(tables.get, (ITEMS, USERS, IDS)))))
     return {**places, "config": cell.line.resolved(cell.seed, cell.settings)["config"]}
 
 

@@ -21,6 +21,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semacdr.commands.places import add_places, places
+
 if TYPE_CHECKING:
     from semacdr.evaluation.evaluate import Result
     from semacdr.run import LoadedRun
@@ -42,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coverage", metavar="K,...", help="also the share of items in the first K of any list, under protocol full"
     )
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
-    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
-    parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
+    add_places(parser)
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
     parser.add_argument("--json", action="store_true", help="print {protocol: {domain: {metric: value}}} alone")
 
@@ -107,7 +107,7 @@ def _loaded(args: argparse.Namespace) -> LoadedRun:
         from semacdr.recbole.own_model import load_run as load_own
 
         return load_own(args.run, args.dataset, args.device)
-    return load_run(args.run, args.dataset, args.embeddings, args.device, args.user_embeddings)
+    return load_run(args.run, device=args.device, **places(args))
 
 
 def _ratings(args: argparse.Namespace, names: list[str]) -> list[Result]:

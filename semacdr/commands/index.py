@@ -14,6 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
+from semacdr.commands.places import add_places, places
 from semacdr.progress import duration, say
 
 
@@ -22,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--kind", metavar="K", help="exact (default), flat, ivf-pq or hnsw")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the index goes; RUN/index by default")
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
-    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
-    parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
+    add_places(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the kind")
 
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     settings = index_settings(values)
     if settings.kind != "exact":
         load_faiss()  # what is missing is said before the run is loaded
-    loaded = load_run(args.run, args.dataset, args.embeddings, user_embeddings=args.user_embeddings)
+    loaded = load_run(args.run, **places(args))
     summary = build_index(loaded, args.out or args.run / "index", settings)
     if summary["skipped"]:
         say(f"skipped: {summary['out']} already holds this index")

@@ -11,6 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
+from semacdr.commands.places import add_places, places
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``semacdr recommend``."""
@@ -27,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=Path, metavar="DIR", help="an index of semacdr index; every item is scored without"
     )
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
-    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
-    parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
+    add_places(parser)
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
 
 
@@ -44,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--new-item looks into no index: it is scored among the items of the data set", fix="no --index"
         )
-    places = {"dataset": args.dataset, "embeddings": args.embeddings, "user_embeddings": args.user_embeddings}
-    recommender = RunRecommender.load(args.run, index=args.index, **places)
+    recommender = RunRecommender.load(args.run, index=args.index, **places(args))
     history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]
     domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
     answers = []

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from semacdr.commands.places import add_places, places
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``semacdr report``."""
@@ -25,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="call items by their titles (default: yes; of a bench what its config says), or by their ids",
     )
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="where the data set is now, if it moved")
-    parser.add_argument("--embeddings", type=Path, metavar="DIR", help="where the embeddings are now, if they moved")
-    parser.add_argument("--user-embeddings", type=Path, metavar="DIR", help="where those of users are now, likewise")
+    add_places(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,5 +42,4 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("no such folder", where=str(place), fix="name a run folder or a bench folder")
     out = args.out or args.places[0] / REPORT
     check_writable(out)
-    places = {"dataset": args.dataset, "embeddings": args.embeddings, "user_embeddings": args.user_embeddings}
-    print(write_report(read_subject(args.places), out, args.titles, places))
+    print(write_report(read_subject(args.places), out, args.titles, places(args)))

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user-embeddings", type=Path, metavar="DIR", help="embedding table of users, for models that read profiles"
     )
+    parser.add_argument(
+        "--ids", type=Path, metavar="DIR", help="semantic ids of the items, for models that know items by them"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, yours or a shipped one")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run folder")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, over those of --config")
@@ -41,15 +44,17 @@ def run(args: argparse.Namespace) -> int:
     values = read_yaml(find_config(args.config)) if args.config else {}
     values.update(parse_pairs(args.settings))
     if is_own(args.model):
-        if args.embeddings or args.user_embeddings:
-            raise InputError(f"{args.model} reads no text", fix="leave --embeddings and --user-embeddings out")
+        if args.embeddings or args.user_embeddings or args.ids:
+            fix = "leave --embeddings, --user-embeddings and --ids out"
+            raise InputError(f"{args.model} reads no text", fix=fix)
         from semacdr.recbole.own import train as train_own
 
         print(train_own(args.model, args.dataset, args.out, values))
         return 0
     if rates(args.model, values):
-        print(train_rating(args.model, args.dataset, args.out, values, args.embeddings or args.user_embeddings))
+        tables = args.embeddings or args.user_embeddings or args.ids
+        print(train_rating(args.model, args.dataset, args.out, values, tables))
         return 0
-    out = train(args.model, args.dataset, args.out, args.embeddings, values, args.user_embeddings)
+    out = train(args.model, args.dataset, args.out, args.embeddings, values, args.user_embeddings, args.ids)
     print(out)
     return 0

@@ -1,4 +1,4 @@
-"""From frozen text embeddings to item vectors: view adapters, gate and id residual (systems.md 2.2, "Item encoder").
+"""From text and semantic ids to item vectors: view adapters, gate and id residual (systems.md 2.2, "Item encoder").
 
 The three views and their contrastive alignment are the paper's (SemaCDR, arXiv 2604.09551); the forms of the adapter,
 the gate and the residual are our inference, since the paper's equations are not public.
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from semacdr.data.dataset import Catalogue
-from semacdr.models.base import TextTables
+from semacdr.models.base import ItemCodes, TextTables
+from semacdr.models.code_embedding import CodeEmbedding, HashedResidual
 from semacdr.models.layers import ID_STD, Dropout, init_weights
 from semacdr.models.losses import info_nce, soft_targets
 
 SHARED_VIEW = "domain_agnostic"
+CODES = "semantic_id"
+"""The view that is made of semantic ids."""
 # q and r of an id's share in its item: a sixth at one training event, two thirds at five, nearly all of it from twenty
 # on. Learned, they come to trust the ids of items that were seen once, by which training data are fitted best.
 ID_GAIN, ID_OFFSET = 2.0, 3.0
@@ -62,6 +65,9 @@ class ItemEncoder(nn.Module):
         id_dropout: share of the items whose id residual is left out in a training step, so that the text alone learns
             to place an item too: at scoring time that is all an untrained item has.
         domain_weights: adapters of the views that are not shared have weights for each domain.
+        codes: semantic ids, one more view beside those of the text; None for none. Where they are the only view, the
+            id residual is a row that each whole id is hashed to, so that no table grows with the catalogue.
+        code_buckets: rows of hashed prefixes, and of hashed ids.
     """
 
     item_domain: Tensor
@@ -78,9 +84,12 @@ class ItemEncoder(nn.Module):
         use_id: bool = True,
         id_dropout: float = 0.0,
         domain_weights: bool = False,
+        codes: ItemCodes | None = None,
+        code_buckets: int = 0,
     ) -> None:
         super().__init__()
-        self.views = tuple(text)
+        self.text_views = tuple(text)
+        self.views = (*text, CODES) if codes is not None else self.text_views
         self.embedding_dim = embedding_dim
         self.use_id = use_id or not self.views
         self.id_dropout = id_dropout if self.views else 0.0
@@ -98,20 +107,26 @@ class ItemEncoder(nn.Module):
             shared = view == SHARED_VIEW or len(text) == 1
             copies = 1 if shared or not domain_weights else domains
             self.adapters[view] = ViewAdapter(table.shape[1], embedding_dim, hidden_dim, dropout, copies)
+        if codes is not None:
+            self.register_buffer(f"has_{CODES}", torch.arange(len(codes.codes)) > 0, persistent=False)
+            self.codes = CodeEmbedding(codes, embedding_dim, code_buckets, dropout)
         self.scale = nn.Parameter(torch.tensor(float(embedding_dim) ** -0.5))
         if len(self.views) > 1:
             self.gate_view = nn.Linear(embedding_dim, embedding_dim)
             self.gate_domain = nn.Embedding(domains, embedding_dim)
             self.gate_out = nn.Linear(embedding_dim, 1, bias=False)
             nn.init.zeros_(self.gate_out.weight)  # start from the plain mean of the views
-        if self.use_id:
+        self.id: nn.Module
+        if self.use_id and codes is not None and not text:
+            self.id = HashedResidual(codes, embedding_dim, max(code_buckets, 1))
+        elif self.use_id:
             self.id = nn.Embedding(catalogue.num_items + 1, embedding_dim)
             nn.init.normal_(self.id.weight, std=ID_STD)
 
     @property
     def anchor_view(self) -> str:
-        """The view that L_item aligns the others with: the domain-agnostic one, or the only one."""
-        return SHARED_VIEW if SHARED_VIEW in self.views else self.views[0]
+        """The view of text that L_item aligns the others with: the domain-agnostic one, or the only one."""
+        return SHARED_VIEW if SHARED_VIEW in self.text_views else self.text_views[0]
 
     def text(self, view: str, ids: Tensor) -> Tensor:
         """(n, E) frozen vectors."""
@@ -119,6 +134,9 @@ class ItemEncoder(nn.Module):
 
     def view_vectors(self, view: str, ids: Tensor) -> Tensor:
         """(n,) ids -> (n, D) adapted vectors z of one view."""
+        if view == CODES:
+            coded: Tensor = self.codes(self.codes.codes[ids])
+            return coded
         adapted: Tensor = self.adapters[view](self.text(view, ids), self.item_domain[ids])
         return adapted
 
@@ -153,17 +171,21 @@ class ItemEncoder(nn.Module):
         assert vectors is not None
         return vectors
 
-    def text_vectors(self, text: TextTables, domain: Tensor) -> Tensor:
-        """Vectors of items that are not in the catalogue, from their text alone.
+    def new_vectors(self, text: TextTables, domain: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Vectors of items that are not in the catalogue, from their text and their codes alone.
 
         Args:
             text: view -> (n, E); a missing view falls back to ``content``.
             domain: (n,) domain of each.
+            codes: (n, M) codes of each, where there is a view of semantic ids.
 
         Returns:
             (n, D).
         """
-        views = torch.stack([self.adapters[v](text.get(v, text["content"]), domain) for v in self.views])
+        found = [self.adapters[v](text.get(v, text["content"]), domain) for v in self.text_views]
+        if codes is not None:
+            found.append(self.codes(codes))
+        views = torch.stack(found)
         if len(self.views) == 1:
             return views[0] * self.scale
         logits = self.gate_out(torch.tanh(self.gate_view(views) + self.gate_domain(domain))).squeeze(2)
@@ -172,9 +194,10 @@ class ItemEncoder(nn.Module):
     def contrastive_loss(self, ids: Tensor, temperature: float, target_temperature: float | None) -> Tensor:
         """L_item on a batch of distinct items of all domains.
 
-        With several views: the mean of NCE(z_anchor, z_v) over the other views. With one view: NCE between two
-        dropout passes of it. With ``target_temperature`` the targets are soft: the frozen encoder's own similarities
-        of the anchor texts, so that items that mean the same attract each other across domains.
+        With several views, that of semantic ids among them: the mean of NCE(z_anchor, z_v) over the others. With one
+        view: NCE between two dropout passes of it. With ``target_temperature`` the targets are soft: the frozen
+        encoder's own similarities of the anchor texts, so that items that mean the same attract each other across
+        domains.
 
         Args:
             ids: (m,) distinct item ids.

@@ -46,6 +46,20 @@ def needed_views(model: str, text: TextTables | None, views: list[str] | None) -
 
 
 @dataclass(frozen=True)
+class ItemCodes:
+    """Semantic ids of a catalogue's items.
+
+    Attributes:
+        codes: (N+1, M+1) int64: M codes, coarse to fine, and the last token that tells items with equal codes apart;
+            row 0 (padding) is zero.
+        sizes: entries of each of the M codebooks, whether or not an item uses them.
+    """
+
+    codes: Tensor
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class SideData:
     """What some models know beside item vectors.
 
@@ -57,6 +71,7 @@ class SideData:
             reads none, or RecBole's settings name none.
         train: the training sequences, for models that make a graph of them.
         reviews: the reviews of training events; None where the data have none, or the model reads none.
+        codes: semantic ids of the items; None where none are given, or the model reads none.
     """
 
     num_users: int = 0
@@ -64,6 +79,7 @@ class SideData:
     item_texts: Sequence[str] | None = None
     train: TrainSequences | None = None
     reviews: EventReviews | None = None
+    codes: ItemCodes | None = None
 
 
 @dataclass
@@ -85,6 +101,7 @@ class Recommender(nn.Module, ABC):
         reads_item_texts: whether the items' texts themselves are read.
         reads_reviews: whether users' reviews are read where there are any.
         reads_sequences: whether the training sequences are read to build the model.
+        reads_codes: whether there are settings under which semantic ids are read (:meth:`needs_codes`).
     """
 
     Config: ClassVar[type[Settings]]
@@ -94,6 +111,7 @@ class Recommender(nn.Module, ABC):
     reads_item_texts: ClassVar[bool] = False
     reads_reviews: ClassVar[bool] = False
     reads_sequences: ClassVar[bool] = False
+    reads_codes: ClassVar[bool] = False
     item_domain: Tensor  # (N+1,), -1 for padding
 
     def __init__(
@@ -108,7 +126,12 @@ class Recommender(nn.Module, ABC):
     @classmethod
     def reads_side(cls) -> bool:
         """Whether the constructor takes ``side``."""
-        return cls.reads_users or cls.reads_item_texts or cls.reads_reviews or cls.reads_sequences
+        return any((cls.reads_users, cls.reads_item_texts, cls.reads_reviews, cls.reads_sequences, cls.reads_codes))
+
+    @classmethod
+    def needs_codes(cls, config: Any) -> bool:
+        """Whether items are known by their semantic ids under these settings, so that there must be some."""
+        return cls.reads_codes
 
     @property
     def num_items(self) -> int:

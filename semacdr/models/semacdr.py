@@ -34,7 +34,7 @@ from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.errors import InputError
 from semacdr.models.adapter import ItemEncoder
-from semacdr.models.base import Loss, TextTables, VectorRecommender, select_views
+from semacdr.models.base import Loss, SideData, TextTables, VectorRecommender, select_views
 from semacdr.models.layers import (
     CausalEncoder,
     init_weights,
@@ -60,8 +60,13 @@ class SemaCDRConfig(SequenceSettings):
     """Inside the adapters; with one view it also makes the two passes of L_item differ."""
     domain_weights: bool = False
     """Adapters of the content and domain-specific views have weights for each domain."""
+    item_representation: Literal["dense", "semantic_id", "both"] = "dense"
+    """dense: text and an id of each item; semantic_id: codes alone, whose tables do not grow with the catalogue; both:
+    codes as one more view beside the text. The last two need ``--ids``."""
+    code_buckets: int = Field(8192, ge=0)
+    """Rows that prefixes of semantic ids are hashed into, and whole ids; 0 leaves both out."""
     use_id: bool = True
-    """Ablation: without it, items are text alone (needs tables)."""
+    """Ablation: without it, items are text, or codes, alone (needs some)."""
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of items that do without their id residual in a training step, where there is text."""
     threads: list[Literal["source", "target", "mixed"]] = Field(["source", "target", "mixed"], min_length=1)
@@ -85,21 +90,41 @@ class SemaCDR(VectorRecommender):
 
     Config = SemaCDRConfig
     reads_text = True
+    reads_codes = True
 
-    def __init__(self, config: SemaCDRConfig, catalogue: Catalogue, text: TextTables | None = None) -> None:
+    @classmethod
+    def needs_codes(cls, config: SemaCDRConfig) -> bool:
+        """Whether ``item_representation`` has semantic ids in it."""
+        return config.item_representation != "dense"
+
+    def __init__(
+        self,
+        config: SemaCDRConfig,
+        catalogue: Catalogue,
+        text: TextTables | None = None,
+        *,
+        side: SideData | None = None,
+    ) -> None:
         super().__init__(config, catalogue, text)
         c = self.settings = config
-        if not c.use_id and not text:
+        codes = side.codes if side is not None and self.needs_codes(c) else None
+        if c.item_representation == "both" and not text:
+            raise InputError("item_representation=both wants text beside the ids", fix="give --embeddings DIR")
+        views = {} if c.item_representation == "semantic_id" else select_views(text or {}, c.views)
+        use_id = c.use_id and (codes is None or bool(views) or c.code_buckets > 0)
+        if not use_id and not views and codes is None:
             raise InputError("use_id=false leaves nothing of an item without text tables", fix="give --embeddings DIR")
         self.items = ItemEncoder(
             catalogue,
-            select_views(text or {}, c.views),
+            views,
             c.embedding_dim,
             c.adapter_dim,
             c.adapter_dropout,
-            c.use_id,
+            use_id,
             c.id_dropout,
             c.domain_weights,
+            codes,
+            c.code_buckets,
         )
         self.num_domains = len(catalogue.domains)
         self.threads = tuple(t for t in THREADS if t in c.threads) if self.num_domains > 1 else ("mixed",)
@@ -242,7 +267,7 @@ class SemaCDR(VectorRecommender):
         rec = self.softmax(self.fused(threads, present, target_domain), target, drawn, vectors, place)
 
         total, parts = rec, {"rec": float(rec.detach())}
-        if self.settings.item_loss_weight and self.items.views:
+        if self.settings.item_loss_weight and self.items.text_views:
             item = self._item_loss(needed)
             total = total + self.settings.item_loss_weight * item
             parts["item"] = float(item.detach())

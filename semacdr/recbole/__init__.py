@@ -7,11 +7,11 @@ brings this package in by itself, so a process in which RecBole works by other m
 ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``) can load one without importing it first.
 
 Settings are RecBole's keys: those of the model by their names (``embedding_dim``, ``num_layers``, ``dropout``, ...)
-and ``semacdr_domain_field``, ``semacdr_embeddings``, ``semacdr_user_embeddings``, ``semacdr_item_texts``,
-``semacdr_domain_known`` and ``semacdr_whole_sequences`` (see :mod:`.settings`). Training settings are RecBole's own,
-with its defaults. ``create_dataset(config)`` sets what the user left open; who makes RecBole's ``SequentialDataset`` by
-hand sets ``train_neg_sample_args: null``, ``load_col`` with the time and the domain field, and ``MAX_ITEM_LIST_LENGTH``
-equal to ``max_seq_len``.
+and ``semacdr_domain_field``, ``semacdr_embeddings``, ``semacdr_user_embeddings``, ``semacdr_ids``,
+``semacdr_item_texts``, ``semacdr_domain_known`` and ``semacdr_whole_sequences`` (see :mod:`.settings`). Training
+settings are RecBole's own, with its defaults. ``create_dataset(config)`` sets what the user left open; who makes
+RecBole's ``SequentialDataset`` by hand sets ``train_neg_sample_args: null``, ``load_col`` with the time and the domain
+field, and ``MAX_ITEM_LIST_LENGTH`` equal to ``max_seq_len``.
 
 RecBole trains on one row for each event, where our own trainer learns from a whole sequence in one pass: with
 ``semacdr_whole_sequences: true`` RecBole does so too, at a fraction of the time. Training over several processes

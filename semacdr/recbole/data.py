@@ -18,6 +18,7 @@ from semacdr.data.dataset import Catalogue, Dataset
 from semacdr.data.schema import Int8Array, Int32Array, Int64Array, StrArray
 from semacdr.data.splits import Examples, TrainSequences
 from semacdr.embedding.content import content_texts
+from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError
 from semacdr.models.base import Recommender, SideData, TextTables
@@ -25,12 +26,15 @@ from semacdr.progress import say
 from semacdr.recbole.settings import (
     DOMAIN_FIELD,
     EMBEDDINGS,
+    IDS,
     ITEM_TEXTS,
     USER_EMBEDDINGS,
     WHOLE_SEQUENCES,
     complete,
     domain_field,
+    read_settings,
 )
+from semacdr.run import item_codes
 
 MAX_DOMAINS = 127  # domain indices are int8
 
@@ -178,4 +182,9 @@ def side_data(cls: type[Recommender], config: Any, dataset: Any, item_ids: StrAr
         named = Dataset.load(config[ITEM_TEXTS])
         by_item = dict(zip(named.item_ids[1:], content_texts(named.item_frame())))
         texts = [by_item.get(item) or "" for item in item_ids]
-    return SideData(int(dataset.user_num), vectors, texts, train if cls.reads_sequences else None)
+    codes = None
+    if cls.needs_codes(read_settings(config)):
+        ids = SemanticIds.load(config[IDS]) if config[IDS] else None
+        codes = item_codes(ids, item_ids, config["model"], option=f"{IDS}:")
+    sequences = train if cls.reads_sequences else None
+    return SideData(int(dataset.user_num), vectors, texts, sequences, codes=codes)

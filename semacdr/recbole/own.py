@@ -67,6 +67,8 @@ def train(model: str, dataset: str | Path, out: str | Path, settings: dict[str, 
         "embeddings_fingerprint": None,
         "user_embeddings": None,
         "user_embeddings_fingerprint": None,
+        "ids": None,
+        "ids_fingerprint": None,
     }
     if already_trained(out, manifest, own_settings(model)()):
         return out

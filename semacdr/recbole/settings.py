@@ -21,6 +21,8 @@ EMBEDDINGS = "semacdr_embeddings"
 """Folder of an embedding table, for models that read text."""
 USER_EMBEDDINGS = "semacdr_user_embeddings"
 """Folder of an embedding table of users, for models that read their profiles."""
+IDS = "semacdr_ids"
+"""Folder of semantic ids, for models that know items by them."""
 ITEM_TEXTS = "semacdr_item_texts"
 """Data set folder whose ``items.parquet`` has the items' texts, for models that read the texts themselves."""
 DOMAIN_KNOWN = "semacdr_domain_known"
@@ -29,7 +31,7 @@ scored for its own domain, and nothing is read off the row's item."""
 WHOLE_SEQUENCES = "semacdr_whole_sequences"
 """True: training rows are whole sequences, in which every event is a target, as our own trainer has them: an epoch is
 many times cheaper, and ``train_batch_size`` counts sequences. False (default): RecBole's one row for each event."""
-KEYS = (DOMAIN_FIELD, EMBEDDINGS, USER_EMBEDDINGS, ITEM_TEXTS, DOMAIN_KNOWN, WHOLE_SEQUENCES)
+KEYS = (DOMAIN_FIELD, EMBEDDINGS, USER_EMBEDDINGS, IDS, ITEM_TEXTS, DOMAIN_KNOWN, WHOLE_SEQUENCES)
 
 DEFAULT_DOMAIN_FIELD = "domain"
 NO_NEGATIVES = {

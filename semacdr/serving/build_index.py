@@ -29,7 +29,8 @@ _USERS_AT_ONCE = 256
 
 def run_fingerprint(path: Path, manifest: Mapping[str, Any]) -> str:
     """Hash of what a run's item vectors depend on: model, settings, data and weights."""
-    keys = ("model", "config", "dataset_fingerprint", "embeddings_fingerprint", "user_embeddings_fingerprint")
+    tables = ("embeddings_fingerprint", "user_embeddings_fingerprint", "ids_fingerprint")
+    keys = ("model", "config", "dataset_fingerprint", *tables)
     return fingerprint({**{key: manifest.get(key) for key in keys}, "weights": file_sha256(path / WEIGHTS)})
 
 

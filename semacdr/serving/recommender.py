@@ -57,7 +57,7 @@ class RunRecommender:
 
     @classmethod
     def load(cls, path: str | Path, index: str | Path | None = None, **places: Any) -> RunRecommender:
-        """Opens a run folder; ``dataset=``, ``embeddings=`` and ``user_embeddings=`` say where the data are now.
+        """Opens a run folder; ``dataset=``, ``embeddings=``, ``user_embeddings=`` and ``ids=`` say where the data are.
 
         With ``index``, a folder of ``semacdr index``, its items are searched in place of scoring the data set's; an
         index of another run is an :class:`InputError`.
@@ -182,7 +182,11 @@ class RunRecommender:
         found = _table_encoder(self.run.table.manifest["encoder"], encoder)
         text_vector = torch.from_numpy(np.array(found.encode([text])))
         with torch.no_grad():
-            vector = model.items.text_vectors({"content": text_vector}, torch.tensor([domain]))
+            codes = None
+            if self.run.ids is not None:  # a view that the new item has no text for is stood in for by its content
+                joined = np.tile(text_vector.numpy(), len(self.run.ids.manifest["widths"]))
+                codes = torch.from_numpy(self.run.ids.nearest(joined)).long()
+            vector = model.items.new_vectors({"content": text_vector}, torch.tensor([domain]), codes)
             user_vector = model.encode(self._batch(items, domain, user))
             score = float((vector.float() @ user_vector.T).item())
         scores = self._scores(items, domain, self._candidates(items, domain), user)

@@ -18,6 +18,7 @@ from semacdr.config import Settings, build, split_keys
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
 from semacdr.device import pick_device
+from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
 from semacdr.files import read_json, write_atomic, write_json, write_text
@@ -221,6 +222,7 @@ def train(
     embeddings: str | Path | None = None,
     settings: dict[str, Any] | None = None,
     user_embeddings: str | Path | None = None,
+    ids: str | Path | None = None,
 ) -> Path:
     """Trains a model by name into a run folder; the same call again resumes or finds it done.
 
@@ -231,6 +233,7 @@ def train(
         embeddings: embedding table folder, for models that read text.
         settings: flat mapping of the model's and the trainer's settings.
         user_embeddings: folder of an embedding table of users, for models that read their profiles.
+        ids: folder of semantic ids, for models that know items by them.
 
     Returns:
         the run folder.
@@ -249,6 +252,9 @@ def train(
     if user_embeddings is not None and not cls.reads_users:
         where = f"--user-embeddings {user_embeddings}"
         raise InputError(f"{model} reads no profiles of users", where=where, fix="leave --user-embeddings out")
+    if ids is not None and not cls.needs_codes(config):
+        why = f"; they are read under other settings of {model}" if cls.reads_codes else ""
+        raise InputError(f"{model} reads no semantic ids{why}", where=f"--ids {ids}", fix="leave --ids out")
     reset_peak()
     data = Dataset.load(dataset)
     split = make_split(data, training.split)
@@ -259,18 +265,21 @@ def train(
         raise InputError("profiles of users tell of events that this split hides", where=where, fix=fix)
     table = EmbeddingTable.load(embeddings) if embeddings is not None else None
     users = EmbeddingTable.load(user_embeddings, USERS) if user_embeddings is not None else None
+    codes = SemanticIds.load(ids) if ids is not None else None
     manifest = {
         **manifest_head(model, data, config, training),
         "embeddings": None if embeddings is None else str(Path(embeddings).resolve()),
         "embeddings_fingerprint": None if table is None else table.fingerprint,
         "user_embeddings": None if user_embeddings is None else str(Path(user_embeddings).resolve()),
         "user_embeddings_fingerprint": None if users is None else users.fingerprint,
+        "ids": None if ids is None else str(Path(ids).resolve()),
+        "ids_fingerprint": None if codes is None else codes.fingerprint,
     }
     if already_trained(out, manifest, cls.Config()):
         return out
     torch.manual_seed(training.seed)
-    instance = run_folder.build_model(model, config.model_dump(), data, split, table, users)
-    if cls.reads_text and table is None and not cls.reads_item_texts:
+    instance = run_folder.build_model(model, config.model_dump(), data, split, table, users, codes)
+    if cls.reads_text and table is None and codes is None and not cls.reads_item_texts:
         say(f"{model}: no --embeddings, so items are ids alone")
     for note in instance.notes():
         say(f"{model}: {note}")
@@ -352,7 +361,13 @@ def already_trained(out: Path, manifest: dict[str, Any], defaults: Settings) -> 
         there["config"] = {**defaults.model_dump(mode="json"), **there["config"]}
     if there["status"] != "done" and not (out / run_folder.CHECKPOINT).is_file():
         return False  # it ended before it had anything to keep
-    ignored = ("status", "dataset", "embeddings", "user_embeddings")  # folders may move; fingerprints may not change
+    ignored = (
+        "status",
+        "dataset",
+        "embeddings",
+        "user_embeddings",
+        "ids",
+    )  # folders may move; fingerprints may not change
     changed = [key for key, value in manifest.items() if key not in ignored and there.get(key) != value]
     if changed:
         details = "; ".join(f"{key}: {there.get(key)} there, {manifest[key]} asked for" for key in changed)

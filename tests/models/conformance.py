@@ -16,6 +16,10 @@ from pydantic import ValidationError
 from semacdr.data.batches import Batch, TrainBatches, history_batch
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
+from semacdr.embedding.build_ids import build_ids
+from semacdr.embedding.id_input import table_input
+from semacdr.embedding.id_settings import id_settings
+from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
 from semacdr.evaluation.metrics import metric_values
@@ -66,6 +70,16 @@ class RankingConformance:
     def vectors(self, folder: Path, dataset: Dataset) -> Path | None:
         return write_vectors(folder, dataset, self.views) if model_class(self.model).reads_text else None
 
+    def ids(self, table: Path | None) -> Path | None:
+        """Semantic ids beside the table, made at the first call, for a model that knows items by them."""
+        cls = model_class(self.model)
+        if table is None or not cls.needs_codes(cls.Config(**self.settings())):
+            return None
+        folder = table.with_name(f"{table.name}-ids")
+        settings = id_settings({"levels": 2, "codes": 8, "kmeans": "scikit-learn"})
+        build_ids(table_input(EmbeddingTable.load(table)), folder, settings)
+        return folder
+
     def settings(self) -> dict[str, Any]:
         fields = model_class(self.model).Config.model_fields
         return {**{key: value for key, value in TINY.items() if key in fields}, **self.extra}
@@ -74,7 +88,9 @@ class RankingConformance:
         torch.manual_seed(0)
         loaded = EmbeddingTable.load(table) if table else None
         split = make_split(dataset)
-        model = build_model(self.model, {**self.settings(), **changes}, dataset, split, loaded)
+        folder = self.ids(table)
+        ids = SemanticIds.load(folder) if folder else None
+        model = build_model(self.model, {**self.settings(), **changes}, dataset, split, loaded, ids=ids)
         if not model.trained_by_gradient:
             model.fit(split.train)
         return model.eval()
@@ -82,7 +98,8 @@ class RankingConformance:
     @pytest.fixture(scope="class")
     def trained(self, folder: Path, dataset: Dataset, table: Path | None) -> Path:
         gradient = model_class(self.model).trained_by_gradient
-        return train(self.model, dataset.path, folder / "run", table, {**self.settings(), **(FAST if gradient else {})})
+        settings = {**self.settings(), **(FAST if gradient else {})}
+        return train(self.model, dataset.path, folder / "run", table, settings, ids=self.ids(table))
 
     @pytest.fixture(scope="class")
     def model_trained(self, trained: Path) -> Recommender:
@@ -283,12 +300,13 @@ class GradientConformance(RankingConformance):
         self, dataset: Dataset, table: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = {**self.settings(), **FAST, "epochs": 3}
-        first = train(self.model, dataset.path, tmp_path / "a", table, settings)
-        again = train(self.model, dataset.path, tmp_path / "b", table, settings)
+        first = train(self.model, dataset.path, tmp_path / "a", table, settings, ids=self.ids(table))
+        again = train(self.model, dataset.path, tmp_path / "b", table, settings, ids=self.ids(table))
         assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
 
         from semacdr.training import trainer
 
+        often = {**settings, "checkpoint_s": 1e-6}
         steps = {"left": 0}
         plain_step = trainer.Trainer._step
 
@@ -302,7 +320,7 @@ class GradientConformance(RankingConformance):
         for _ in range(2):  # dies twice, in the middle of an epoch
             steps["left"] = 6
             with pytest.raises(KeyboardInterrupt):
-                train(self.model, dataset.path, tmp_path / "c", table, {**settings, "checkpoint_s": 1e-6})
+                train(self.model, dataset.path, tmp_path / "c", table, often, ids=self.ids(table))
         monkeypatch.undo()
-        resumed = train(self.model, dataset.path, tmp_path / "c", table, {**settings, "checkpoint_s": 1e-6})
+        resumed = train(self.model, dataset.path, tmp_path / "c", table, often, ids=self.ids(table))
         assert (first / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()

@@ -32,6 +32,24 @@ class TestSemaCDRSampledSoftmax(GradientConformance):
         """Holds for the full softmax only; the sampled one is checked in test_losses."""
 
 
+class TestSemaCDRSemanticIds(GradientConformance):
+    model = "SemaCDR"
+    extra: ClassVar[dict[str, Any]] = {"item_representation": "semantic_id", "code_buckets": 256}
+
+    def test_runs_without_text(self, dataset: Dataset) -> None:
+        with pytest.raises(InputError, match="--ids"):
+            self.untrained(dataset, None)
+
+
+class TestSemaCDRBoth(GradientConformance):
+    model = "SemaCDR"
+    extra: ClassVar[dict[str, Any]] = {"item_representation": "both", "code_buckets": 256}
+
+    def test_runs_without_text(self, dataset: Dataset) -> None:
+        with pytest.raises(InputError, match="--ids"):
+            self.untrained(dataset, None)
+
+
 class TestLLM4CDSR(GradientConformance):
     model = "LLM4CDSR"
     extra: ClassVar[dict[str, Any]] = {"loss": "softmax"}
