@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 PLACES = {
     "dataset": "where the data set is now, if it moved",
@@ -19,6 +20,6 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--" + name.replace("_", "-"), type=Path, metavar="DIR", help=text)
 
 
-def places(args: argparse.Namespace) -> dict[str, Path | None]:
+def places(args: argparse.Namespace) -> dict[str, Any]:
     """What was given, as the arguments of :func:`semacdr.run.load_run`."""
     return {name: getattr(args, name) for name in PLACES}

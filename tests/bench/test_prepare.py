@@ -97,3 +97,32 @@ def test_a_table_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         {"name": "planted", "folder": "data", "embeddings": {"folder": "out/embeddings/planted"}}
     )
     assert prepare(given, tmp_path / "other", here(tmp_path)).table_fingerprints == first.table_fingerprints
+
+
+def test_semantic_ids_are_made_once_and_again_when_their_settings_change(tmp_path: Path) -> None:
+    from tests.planted import write_planted, write_vectors
+
+    data = write_planted(tmp_path / "data", users=10)
+    write_vectors(tmp_path / "table", data)
+    plain = {"name": "planted", "folder": "data", "embeddings": {"folder": "table"}}
+    assert prepare(DatasetEntry.model_validate(plain), tmp_path / "out", here(tmp_path)).tables.keys() == {"items"}
+    entry = DatasetEntry.model_validate({**plain, "ids": {"levels": 2, "codes": 4}})
+    unread = prepare(entry, tmp_path / "out", here(tmp_path), subjects=("items",))
+    assert unread.missing == ("ids",)
+    first = prepare(entry, tmp_path / "out", here(tmp_path))
+    made = (first.tables["ids"] / "manifest.json").stat().st_mtime_ns
+    assert (
+        prepare(entry, tmp_path / "out", here(tmp_path)) == first == prepared(entry, tmp_path / "out", here(tmp_path))
+    )
+    assert (first.tables["ids"] / "manifest.json").stat().st_mtime_ns == made
+    other = DatasetEntry.model_validate({**plain, "ids": {"levels": 2, "codes": 5}})
+    assert prepare(other, tmp_path / "out", here(tmp_path)).table_fingerprints["ids"] != first.table_fingerprints["ids"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"ids": {"levls": 2}, "embeddings": {}}, "levels"), ({"ids": {}}, "made of its embeddings")],
+)
+def test_ids_that_cannot_be_made(changes: dict[str, object], said: str) -> None:
+    with pytest.raises((InputError, ValueError), match=said):
+        DatasetEntry.model_validate({"name": "planted", "folder": "data", **changes})

@@ -113,3 +113,43 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", run, "--user", "u9", "--target-domain", "tea", "--new-item", "a new tea"]) == 0
     assert "would stand at place" in capsys.readouterr().out
     assert main(["recommend", run, "--history", "tea99", "--target-domain", "tea"]) == 2
+
+
+@pytest.mark.parametrize("representation", ["semantic_id", "both"])
+def test_a_new_item_enters_by_its_codes(folder: Path, representation: str) -> None:
+    """Text equal to that of an untrained item has that item's codes, and so its score; so has a text of other codes."""
+    ids = folder / "ids"
+    main(["ids", "--embeddings", str(folder / "table"), "--out", str(ids), "--levels", "2", "--codes", "4"])
+    settings = {**SMALL, "adapter_dim": 32, "item_representation": representation, "code_buckets": 64}
+    run = train("SemaCDR", folder / "data", folder / representation, folder / "table", settings, ids=ids)
+    recommender = RunRecommender.load(run)
+    scores = {item.item_id: item.score for item in recommender.recommend(["tea1"], "tea", k=100)}
+    new = recommender.new_item("tea number 23", "tea", ["tea1"])
+    assert new.score == pytest.approx(scores["tea23"], abs=1e-4)
+    other = recommender.new_item("a frying pan of iron", "tea", ["tea1"])
+    assert other.score != pytest.approx(new.score, abs=1e-6)
+
+
+def test_ids_that_are_not_read_or_are_missing_or_moved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = folder / "moved-ids"
+    main(["ids", "--embeddings", str(folder / "table"), "--out", str(ids), "--levels", "1", "--codes", "4"])
+    base = ["train", "--dataset", str(folder / "data"), "--out", str(folder / "x")]
+    assert main([*base, "--model", "SASRec", "--ids", str(ids)]) == 2
+    assert "SASRec reads no semantic ids" in capsys.readouterr().err
+    assert main([*base, "--model", "SemaCDR", "--ids", str(ids)]) == 2
+    assert "under other settings of SemaCDR" in capsys.readouterr().err
+    assert main([*base, "--model", "SemaCDR", "item_representation=semantic_id"]) == 2
+    assert "semacdr ids --embeddings" in capsys.readouterr().err
+    assert not (folder / "x").exists()
+    run = train(
+        "SemaCDR", folder / "data", folder / "coded", None, {**SMALL, "item_representation": "semantic_id"}, ids=ids
+    )
+    ids.rename(folder / "ids-elsewhere")
+    words = ["recommend", str(run), "--history", "tea1", "--target-domain", "tea"]
+    assert main(words) == 2
+    assert "--ids DIR" in capsys.readouterr().err
+    assert main([*words, "--ids", str(folder / "ids-elsewhere")]) == 0
+    main(["ids", "--embeddings", str(folder / "table"), "--out", str(ids), "--levels", "1", "--codes", "5"])
+    capsys.readouterr()
+    assert main([*words, "--ids", str(ids)]) == 2
+    assert "the ids have changed" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""Code embeddings: worked out by hand, prefixes, and tables that do not grow with the catalogue."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import layer_norm
+
+from semacdr.data.dataset import Dataset
+from semacdr.data.splits import make_split
+from semacdr.models.base import ItemCodes, SideData
+from semacdr.models.code_embedding import CodeEmbedding, HashedResidual, prefix_buckets
+from semacdr.models.semacdr import SemaCDR, SemaCDRConfig
+from tests.planted import write_planted
+
+TINY = ItemCodes(torch.tensor([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0]]), (2, 2))
+
+
+def test_a_vector_by_hand() -> None:
+    """Codes (1, 0): rows (3, 1) and (1, 5), and the row (2, 0) of the prefix they hash to: (6, 6), and normalised 0."""
+    model = CodeEmbedding(TINY, 2, 1, 0.0)
+    with torch.no_grad():
+        model.levels[0].weight.copy_(torch.tensor([[0.0, 0.0], [3.0, 1.0]]))
+        model.levels[1].weight.copy_(torch.tensor([[1.0, 5.0], [0.0, 0.0]]))
+        model.prefixes.weight.copy_(torch.tensor([[2.0, 2.0]]))
+        found = model(TINY.codes[[1, 3]])
+    want = layer_norm(torch.tensor([[6.0, 8.0], [2.0, 2.0]]), (2,))
+    torch.testing.assert_close(found, want)
+
+
+def test_the_last_token_counts_in_the_residual_alone() -> None:
+    model, residual = CodeEmbedding(TINY, 4, 64, 0.0), HashedResidual(TINY, 4, 1_000_003)
+    torch.testing.assert_close(model(TINY.codes[[1]]), model(TINY.codes[[2]]))
+    assert not torch.equal(residual(torch.tensor([1])), residual(torch.tensor([2])))
+
+
+def test_a_code_is_another_one_below_another_prefix() -> None:
+    model = CodeEmbedding(TINY, 4, 1_000, 0.0)
+    with torch.no_grad():
+        for level in model.levels:
+            level.weight.zero_()
+    assert not torch.allclose(model(torch.tensor([[0, 1]])), model(torch.tensor([[1, 1]])))
+
+
+@given(st.lists(st.lists(st.integers(0, 4095), min_size=3, max_size=3), min_size=1, max_size=20), st.integers(1, 9999))
+def test_equal_prefixes_have_equal_buckets(rows: list[list[int]], buckets: int) -> None:
+    found = prefix_buckets(torch.tensor(rows), buckets)
+    assert found.min() >= 0
+    assert found.max() < buckets
+    of_prefix: dict[tuple[int, ...], int] = {}
+    for row, places in zip(rows, found.tolist()):
+        for level, place in enumerate(places):
+            assert of_prefix.setdefault(tuple(row[: level + 1]), place) == place
+
+
+def test_prefixes_spread_over_the_buckets() -> None:
+    """64 x 64 prefixes into 4,096 buckets hit as many of them as chance would, which is 1 - 1/e, or more."""
+    codes = torch.cartesian_prod(torch.arange(64), torch.arange(64))
+    hit = len(torch.unique(prefix_buckets(codes, 4096)[:, 1])) / 4096
+    assert hit > 1 - math.exp(-1) - 0.02
+
+
+def test_tables_do_not_grow_with_the_catalogue(tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
+    def parameters(dataset: Dataset) -> int:
+        codes = torch.zeros(dataset.num_items + 1, 3, dtype=torch.long)
+        codes[:, 2] = torch.arange(dataset.num_items + 1)
+        config = SemaCDRConfig(item_representation="semantic_id", embedding_dim=8, ffn_dim=8, code_buckets=32)
+        catalogue = dataset.catalogue(make_split(dataset).train_count)
+        model = SemaCDR(config, catalogue, side=SideData(codes=ItemCodes(codes, (4, 4))))
+        return sum(one.numel() for one in model.parameters())
+
+    sizes = [write_planted(tmp_path_factory.mktemp("data"), items=items) for items in (6, 24)]
+    assert parameters(sizes[0]) == parameters(sizes[1])
