@@ -1,8 +1,12 @@
-"""The top items of a domain for a known user or for a history of item ids, or the place of a new item given as text.
+"""The top items of a domain for a known user or for a history of item ids.
+
+With --new-item, what an item that is in no data set is to the model, from its text alone: the items nearest to it and,
+for a user or a history, the place where it would stand.
 
 example: semacdr recommend runs/ml --user 42 --target-domain stories --k 10
          semacdr recommend runs/ml --history 50,172,181 --target-domain stories --json
          semacdr recommend runs/ml --user 42 --target-domain stories --new-item "A quiet film about two old friends"
+         semacdr recommend runs/ml --target-domain stories --new-item "A quiet film about two old friends" --k 5
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ from semacdr.commands.places import add_places, places
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``semacdr recommend``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    who = parser.add_mutually_exclusive_group(required=True)
+    who = parser.add_mutually_exclusive_group()
     who.add_argument("--user", metavar="ID", help="a user of the data set")
     who.add_argument("--history", metavar="ID,ID,...", help="item ids, oldest first; may be empty")
     parser.add_argument("--target-domain", metavar="D", help="domain to recommend from; all of them by default")
-    parser.add_argument("--k", type=int, default=10, help="how many items (10)")
-    parser.add_argument("--new-item", metavar="TEXT", help="score this new item instead")
+    parser.add_argument("--k", type=int, default=10, help="how many items, or neighbours (10)")
+    parser.add_argument("--new-item", metavar="TEXT", help="place this new item instead")
     parser.add_argument(
         "--encoder", metavar="NAME", help="the text encoder of --new-item, if the table does not say where"
     )
@@ -51,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
     for domain in domains:
         answer: dict[str, object] = {"target_domain": domain}
         if args.new_item is not None:
-            answer["new_item"] = vars(recommender.new_item(args.new_item, domain, history, args.user, args.encoder))
+            new = recommender.new_item(args.new_item, domain, history, args.user, args.encoder, args.k)
+            answer["new_item"] = new.as_dict()
         else:
             found = recommender.recommend(history, domain, args.k, args.user)
             answer["items"] = [item.as_dict() for item in found]
-        answer["thread_weights"] = recommender.thread_weights(history, domain, args.user)
+        someone = history is not None or args.user is not None
+        answer["thread_weights"] = recommender.thread_weights(history, domain, args.user) if someone else None
         answers.append(answer)
     if args.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
@@ -72,9 +78,13 @@ def _print(answer: dict[str, object]) -> None:
         tail = "   threads: " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
     print(f"{answer['target_domain']}{tail}")
     new = answer.get("new_item")
-    if isinstance(new, dict):
-        print(f"  the new item would stand at place {new['rank']} of {new['candidates'] + 1}, score {new['score']:.4f}")
     items = answer.get("items")
+    if isinstance(new, dict):
+        if new["rank"] is not None:
+            standing = f"place {new['rank']} of {new['candidates'] + 1}"
+            print(f"  the new item would stand at {standing}, score {new['score']:.4f}")
+        print("  its nearest items, with the cosine of their vectors:")
+        items = new["neighbours"]
     if isinstance(items, list):
         for place, item in enumerate(items, 1):
             print(f"  {place:>2}  {item['score']:>9.4f}  {item['item_id']:<12} {item['title'] or ''}")

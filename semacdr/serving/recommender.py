@@ -39,11 +39,23 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class NewItem:
-    """Where an item that training never saw would stand among the unseen items of its domain, 1 being the first."""
+    """What an item that training never saw is to the model.
 
-    score: float
-    rank: int
-    candidates: int
+    Attributes:
+        neighbours: the items of the domain whose vectors are nearest by their cosine, which stands as their score.
+        score: for the given history, None without one.
+        rank: where it would stand among the items of its domain that the history does not hold, 1 being the first.
+        candidates: how many these are.
+    """
+
+    neighbours: list[Recommendation]
+    score: float | None = None
+    rank: int | None = None
+    candidates: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
 
 
 class RunRecommender:
@@ -112,14 +124,17 @@ class RunRecommender:
         candidates = self._candidates(items, domain)
         scores = self._scores(items, domain, candidates, user)
         best, order = torch.sort(scores, descending=True, stable=True)  # torch.topk gives ties in any order
+        return self._named(candidates[order[:k]], best[:k])
+
+    def _named(self, items: torch.Tensor, scores: torch.Tensor) -> list[Recommendation]:
         return [
             Recommendation(
                 item_id=str(self.dataset.item_ids[item]),
                 title=self.titles[item],
-                domain=self.dataset.domains[domain],
+                domain=self.dataset.domains[self.dataset.item_domain[item]],
                 score=round(score, 6),
             )
-            for item, score in zip(candidates[order[:k]].tolist(), best[:k].tolist())
+            for item, score in zip(items.tolist(), scores.tolist())
         ]
 
     def _searched(
@@ -155,14 +170,16 @@ class RunRecommender:
         history: Sequence[str] | None = None,
         user: str | None = None,
         encoder: str | None = None,
+        k: int = 10,
     ) -> NewItem:
-        """Scores an item that is in no data set, from its text alone.
+        """Places an item that is in no data set, from its text alone.
 
         Args:
             text: what is known of the item.
-            target_domain: see :meth:`recommend`, as ``history`` and ``user``.
-            history: item ids, oldest first.
-            user: a user of the data set.
+            target_domain: see :meth:`recommend`.
+            history: item ids, oldest first, to score it for; without one, and without a user, it gets neighbours alone.
+            user: a user of the data set, in place of a history.
+            k: how many neighbours.
             encoder: where the text encoder of the run's table is, if the table does not say.
 
         Raises:
@@ -177,7 +194,7 @@ class RunRecommender:
             )
         if not text.strip():
             raise InputError("the text of the new item is empty")
-        items = self.history(history, user)
+        check_count(k)
         domain = self._domain(target_domain)
         found = _table_encoder(self.run.table.manifest["encoder"], encoder)
         text_vector = torch.from_numpy(np.array(found.encode([text])))
@@ -186,11 +203,21 @@ class RunRecommender:
             if self.run.ids is not None:  # a view that the new item has no text for is stood in for by its content
                 joined = np.tile(text_vector.numpy(), len(self.run.ids.manifest["widths"]))
                 codes = torch.from_numpy(self.run.ids.nearest(joined)).long()
-            vector = model.items.new_vectors({"content": text_vector}, torch.tensor([domain]), codes)
-            user_vector = model.encode(self._batch(items, domain, user))
-            score = float((vector.float() @ user_vector.T).item())
+            vector = model.items.new_vectors({"content": text_vector}, torch.tensor([domain]), codes).float()
+        neighbours = self._neighbours(model, vector, domain, k)
+        if history is None and user is None:
+            return NewItem(neighbours)
+        items = self.history(history, user)
+        with torch.no_grad():
+            score = float((vector @ model.encode(self._batch(items, domain, user)).T).item())
         scores = self._scores(items, domain, self._candidates(items, domain), user)
-        return NewItem(score=round(score, 6), rank=1 + int((scores > score).sum()), candidates=len(scores))
+        return NewItem(neighbours, round(score, 6), 1 + int((scores > score).sum()), len(scores))
+
+    def _neighbours(self, model: SemaCDR, vector: torch.Tensor, domain: int, k: int) -> list[Recommendation]:
+        members = self._candidates(np.zeros(0, np.int32), domain)
+        cosine = torch.cosine_similarity(model.prepared_items()[members], vector, dim=1)
+        best, order = torch.sort(cosine, descending=True, stable=True)
+        return self._named(members[order[:k]], best[:k])
 
     def _domain(self, name: str | None) -> int:
         domains = self.dataset.domains

@@ -64,6 +64,18 @@ def test_a_new_item_gets_the_place_of_its_text(recommender: RunRecommender) -> N
     assert new.candidates == 23
 
 
+def test_a_new_item_stands_beside_the_item_of_its_text(recommender: RunRecommender) -> None:
+    """The item of equal text is at cosine one; neighbours are of the asked domain, nearest first, seen or not."""
+    new = recommender.new_item("tea number 23", "tea", k=4)
+    assert (new.score, new.rank, new.candidates) == (None, None, None)
+    assert (new.neighbours[0].item_id, len(new.neighbours)) == ("tea23", 4)
+    assert new.neighbours[0].score == pytest.approx(1, abs=1e-5)
+    assert [item.score for item in new.neighbours] == sorted((item.score for item in new.neighbours), reverse=True)
+    assert {item.domain for item in recommender.new_item("tea number 23", "pans", k=9).neighbours} == {"pans"}
+    seen = recommender.new_item("tea number 23", "tea", ["tea23"], k=1)
+    assert seen.neighbours[0].item_id == "tea23"
+
+
 def test_a_new_item_needs_the_encoder_of_the_table(recommender: RunRecommender) -> None:
     made_with = recommender.run.table.manifest["encoder"]
     other = {**made_with, "weights_sha256": "0" * 64}
@@ -111,7 +123,15 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "tea number" in printed
     assert "pans number" in printed
     assert main(["recommend", run, "--user", "u9", "--target-domain", "tea", "--new-item", "a new tea"]) == 0
-    assert "would stand at place" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "would stand at place" in printed
+    assert "cosine" in printed
+    assert main(["recommend", run, "--new-item", "tea number 23", "--target-domain", "tea", "--k", "2", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["new_item"]["neighbours"][0]["item_id"] == "tea23"
+    assert answer["thread_weights"] is None
+    assert main(["recommend", run, "--target-domain", "tea"]) == 2
+    assert "--history ID,ID,... or --user ID" in capsys.readouterr().err
     assert main(["recommend", run, "--history", "tea99", "--target-domain", "tea"]) == 2
 
 
