@@ -26,7 +26,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "RQ-KMeans, token": {"method": "rq-kmeans"},
     "RQ-KMeans, Sinkhorn": {"method": "rq-kmeans", "collisions": "sinkhorn"},
     "RQ-VAE, token": {"method": "rq-vae"},
-    "RQ-VAE, Sinkhorn": {"method": "rq-vae", "collisions": "sinkhorn"},
 }
 PLOTTED = ("RQ-KMeans, token", "RQ-VAE, token")
 COLOURS = ("#2a6f97", "#c8553d")

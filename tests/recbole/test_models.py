@@ -165,3 +165,26 @@ def test_users_and_texts_that_the_settings_name(world: World, tmp_path: Path, mo
 
     silent = make(world, tmp_path)[0].inner.side
     assert (silent.user_vectors, silent.item_texts) == (None, None)
+
+
+def test_semantic_ids_that_the_settings_name(world: World, tmp_path: Path) -> None:
+    """Codes follow RecBole's item ids, a prediction needs no text, and a model that wants codes says where they go."""
+    from semacdr.embedding.build_ids import build_ids
+    from semacdr.embedding.id_input import table_input
+    from semacdr.embedding.id_settings import id_settings
+    from semacdr.embedding.semantic_ids import SemanticIds
+    from semacdr.embedding.table import EmbeddingTable
+    from semacdr.errors import InputError
+
+    settings = id_settings({"levels": 2, "codes": 4})
+    build_ids(table_input(EmbeddingTable.load(world.vectors)), tmp_path / "ids", settings)
+    ids = SemanticIds.load(tmp_path / "ids")
+    model, _, rows = make(
+        world, tmp_path, item_representation="semantic_id", code_buckets=16, semacdr_ids=str(tmp_path / "ids")
+    )
+    codes = model.inner.items.codes.codes
+    for item, name in enumerate(model.inner.catalogue.item_ids[1:], 1):
+        assert codes[item].tolist() == ids.codes_of([str(name)])[0].tolist()
+    assert torch.isfinite(model.eval().predict(rows)).all()
+    with pytest.raises(InputError, match="semacdr_ids: IDS"):
+        make(world, tmp_path, item_representation="semantic_id")
