@@ -2,25 +2,25 @@
 
 Leave-one-out on the merged sequence is the default: a user's last event is the test target, the second last the
 validation target, the rest trains. A published split is taken as it is. Where the order across domains is unknown,
-leave-one-out is made per domain and the other domains' training events come first in the history. ``transfer-X:DOMAIN``
-hides X % of the chosen users' history in a domain: see :mod:`semacdr.data.transfer`.
+leave-one-out is made per domain and the other domains' training events come first in the history. Three further splits
+hide events: ``transfer-X:DOMAIN`` a share of the chosen users' history in a domain (:mod:`semacdr.data.transfer`),
+``cold-item`` new items (:mod:`semacdr.data.cold_items`), ``cold-user`` all that a user did from its first step into a
+domain on (:mod:`semacdr.data.cold_users`).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from semacdr.data.dataset import Dataset
+from semacdr.data.plan import TEST, VALID, Plan, event_users, separate_domains
 from semacdr.data.schema import BoolArray, Int32Array, Int64Array, SplitName
-from semacdr.data.transfer import TEST, VALID, plan_transfer
-from semacdr.errors import InputError
+from semacdr.data.split_names import LEAVE_ONE_OUT, parse_split
+from semacdr.data.views import DomainViews
 
 SECONDS_A_DAY = 86_400
-LEAVE_ONE_OUT = "leave-one-out"
-_TRANSFER = re.compile(r"transfer-(\d+):(.+)")
 MIN_EVENTS = 3  # a user with fewer has no history left to test on: all its events train
 
 
@@ -94,18 +94,17 @@ def make_split(dataset: Dataset, name: str = LEAVE_ONE_OUT) -> Split:
 
     Args:
         dataset: the data.
-        name: ``leave-one-out``, or ``transfer-X:DOMAIN`` with X from 0 to 100. A data set with a published split takes
-            it in place of leave-one-out and says ``published``.
+        name: see :func:`semacdr.data.split_names.parse_split`. A data set with a published split takes it in place of
+            leave-one-out and says ``published``; the cold splits divide its event sequences anew.
 
     Raises:
-        InputError: an unknown split name, or a transfer split that the data do not allow.
+        InputError: an unknown split name, or a split that the data do not allow.
     """
-    transfer = _TRANSFER.fullmatch(name)
-    if transfer:
-        return _transfer(dataset, int(transfer[1]), transfer[2])
-    if name != LEAVE_ONE_OUT:
-        fix = "valid: leave-one-out, transfer-X:DOMAIN (for example transfer-80:" + dataset.domains[-1] + ")"
-        raise InputError(f"unknown split {name!r}", fix=fix)
+    hiding = parse_split(name, dataset.domains[-1])
+    if hiding is not None:
+        plan = hiding.plan(dataset)
+        per_domain = dataset.order == "within-domain"
+        return (_planned_per_domain if per_domain else _planned)(dataset, plan, hiding.name)
     if dataset.targets is not None:
         return _published(dataset)
     if dataset.order == "within-domain":
@@ -135,10 +134,8 @@ def _leave_one_out(dataset: Dataset) -> Split:
     return Split(LEAVE_ONE_OUT, train, held_out(2), held_out(1), _count(dataset, train))
 
 
-def _transfer(dataset: Dataset, percent: int, domain: str) -> Split:
-    plan = plan_transfer(dataset, percent, domain)
-    user_of = np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
-    used = np.flatnonzero(plan.known | (np.arange(len(dataset.items)) == plan.target_at[user_of]))
+def _planned(dataset: Dataset, plan: Plan, name: str) -> Split:
+    used = _used(dataset, plan)
     # What is used of a user lies in one piece, the event to be predicted at its end: later ones are not known.
     start = np.searchsorted(used, dataset.offsets[:-1])
     end = np.searchsorted(used, dataset.offsets[1:])
@@ -153,7 +150,12 @@ def _transfer(dataset: Dataset, percent: int, domain: str) -> Split:
 
     everyone = np.arange(dataset.num_users, dtype=np.int32)
     train = TrainSequences(items, np.ones(len(items), np.bool_), start, stop, everyone)
-    return Split(f"transfer-{percent}:{domain}", train, held_out(VALID), held_out(TEST), _count(dataset, train))
+    return Split(name, train, held_out(VALID), held_out(TEST), _count(dataset, train))
+
+
+def _used(dataset: Dataset, plan: Plan) -> Int64Array:
+    """Indices of the events that are known or to be predicted."""
+    return np.flatnonzero(plan.known | (np.arange(len(dataset.items)) == plan.target_at[event_users(dataset)]))
 
 
 def _strict(timestamps: Int64Array | None, at: Int64Array, start: Int64Array) -> BoolArray:
@@ -209,43 +211,29 @@ def _published(dataset: Dataset) -> Split:
 
 
 def _leave_one_out_per_domain(dataset: Dataset) -> Split:
-    """One view of a user for each of its domains: the other domains' training events, then the domain's own."""
-    user_of = np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
-    domain_of = dataset.item_domain[dataset.items].astype(np.int64)
-    count_domains = len(dataset.domains)
-    group = user_of * count_domains + domain_of
-    if (np.diff(group) < 0).any():
-        raise InputError(
-            "a data set without an order across domains has its domains interleaved",
-            where=str(dataset.path),
-            fix="convert the data again",
-        )
-    sizes = np.bincount(group, minlength=dataset.num_users * count_domains)
-    ends = np.cumsum(sizes)
-    begins = ends - sizes
+    count = len(dataset.domains)
+    sizes = np.bincount(separate_domains(dataset), minlength=dataset.num_users * count)
     long = sizes >= MIN_EVENTS
-    kept = np.where(long, sizes - 2, sizes)  # training events of each (user, domain)
+    views = DomainViews.of(dataset.items, sizes, np.where(long, sizes - 2, sizes), count)
+    tested = long[views.group]
+    train = TrainSequences(views.items, views.own, views.start, views.stop, views.user)
+    valid, test = (_behind(views, tested, ahead) for ahead in (0, 1))
+    return Split("leave-one-out per domain", train, valid, test, _count(dataset, train))
 
-    # A row a view, a column a segment: the user's other domains in order, cut to their training events, then its own.
-    views = np.flatnonzero(sizes)
-    users = (views // count_domains).astype(np.int32)
-    segments = users[:, None].astype(np.int64) * count_domains + np.arange(count_domains)
-    own = segments == views[:, None]
-    order = np.argsort(own, axis=1, kind="stable")
-    segments, own = np.take_along_axis(segments, order, axis=1), np.take_along_axis(own, order, axis=1)
-    lengths = np.where(own, sizes[segments], kept[segments])
-    flat = lengths.ravel()
-    before = np.cumsum(flat) - flat
-    source = np.repeat(begins[segments].ravel() - before, flat) + np.arange(int(flat.sum()))
-    items = dataset.items[source]
-    start = before.reshape(segments.shape)[:, 0]
-    stop = start + lengths.sum(axis=1) - sizes[views] + kept[views]
-    train = TrainSequences(items, np.repeat(own.ravel(), flat), start, stop, users)
-    tested = long[views]
 
-    def held_out(ahead: int) -> Examples:
-        target_at = stop[tested] + ahead
-        strict = np.ones(len(target_at), np.bool_)
-        return Examples(items, start[tested], target_at, users[tested], items[target_at], strict)
+def _planned_per_domain(dataset: Dataset, plan: Plan, name: str) -> Split:
+    used, group = _used(dataset, plan), separate_domains(dataset)
+    size = dataset.num_users * len(dataset.domains)
+    sizes = np.bincount(group[used], minlength=size)
+    asked = np.bincount(group[plan.target_at[plan.role > 0]], minlength=size)
+    views = DomainViews.of(dataset.items[used], sizes, sizes - asked, len(dataset.domains))
+    learns = sizes[views.group] > asked[views.group]  # the others have nothing of their own to learn
+    train = TrainSequences(views.items, views.own, views.start[learns], views.stop[learns], views.user[learns])
+    valid, test = (_behind(views, (asked[views.group] > 0) & (plan.role[views.user] == role)) for role in (VALID, TEST))
+    return Split(name, train, valid, test, _count(dataset, train))
 
-    return Split("leave-one-out per domain", train, held_out(0), held_out(1), _count(dataset, train))
+
+def _behind(views: DomainViews, rows: BoolArray, ahead: int = 0) -> Examples:
+    """The event that many places behind the training events of each of these views."""
+    at = views.stop[rows] + ahead
+    return Examples(views.items, views.start[rows], at, views.user[rows], views.items[at], np.ones(len(at), np.bool_))

@@ -8,35 +8,18 @@ the events hidden at 50 are among those hidden at 80, and a model's results at e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from semacdr.data.dataset import Dataset
-from semacdr.data.schema import BoolArray, Int8Array, Int64Array
+from semacdr.data.plan import TEST, VALID, Plan
 from semacdr.errors import InputError
 
 TEST_SHARE, VALID_SHARE = 1 / 3, 1 / 6
 MIN_TARGET_EVENTS = 3  # one to predict, and two of which something can be hidden and something stay
 SEED = 20_251
-TRAIN, VALID, TEST = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class TransferPlan:
-    """Who is asked what, and what nobody may see.
-
-    role: (U,) 0 for users that only train, 1 validation, 2 test.
-    target_at: (U,) index of the event to be predicted in ``Dataset.items``, -1 for users that only train.
-    known: (E,) False for events that are hidden, to be predicted, or later than what is to be predicted.
-    """
-
-    role: Int8Array
-    target_at: Int64Array
-    known: BoolArray
-
-
-def plan_transfer(dataset: Dataset, percent: int, domain: str, seed: int = SEED) -> TransferPlan:
+def plan_transfer(dataset: Dataset, percent: int, domain: str, seed: int = SEED) -> Plan:
     """Chooses the users and hides their events.
 
     Args:
@@ -78,4 +61,4 @@ def plan_transfer(dataset: Dataset, percent: int, domain: str, seed: int = SEED)
             f"too few users have {MIN_TARGET_EVENTS} events in {domain} and one elsewhere before the last of them",
             where=str(dataset.path),
         )
-    return TransferPlan(role, target_at, known)
+    return Plan(role, target_at, known)

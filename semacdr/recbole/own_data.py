@@ -22,7 +22,8 @@ from torch import nn
 
 from semacdr.config import Settings
 from semacdr.data.dataset import Dataset
-from semacdr.data.splits import LEAVE_ONE_OUT, Split
+from semacdr.data.split_names import LEAVE_ONE_OUT
+from semacdr.data.splits import Split
 from semacdr.device import pick_device
 from semacdr.errors import InputError, SemacdrError
 from semacdr.evaluation.pairs import ranges

@@ -144,7 +144,7 @@ def _dataset_names(manifests: Mapping[Path, dict[str, Any]]) -> dict[Path, str]:
     The split and the start of the fingerprint stand beside a name that several share: what is not tested on the same
     targets must not stand in one table.
     """
-    from semacdr.data.splits import LEAVE_ONE_OUT
+    from semacdr.data.split_names import LEAVE_ONE_OUT
 
     versions: dict[str, set[str]] = {}
     splits: dict[tuple[str, bool], set[str]] = {}

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from semacdr import run as run_folder
 from semacdr.config import Settings, build, split_keys
 from semacdr.data.dataset import Dataset
+from semacdr.data.split_names import parse_split
 from semacdr.data.splits import make_split
 from semacdr.device import pick_device
 from semacdr.embedding.semantic_ids import SemanticIds
@@ -239,8 +240,8 @@ def train(
         the run folder.
 
     Raises:
-        InputError: unknown names or settings, tables that the model or the split does not allow, or ``out`` holds a
-            different run.
+        InputError: unknown names or settings, tables or a protocol that the model or the split does not allow, or
+            ``out`` holds a different run.
     """
     out = Path(out)
     cls = model_class(model)
@@ -258,7 +259,7 @@ def train(
     reset_peak()
     data = Dataset.load(dataset)
     split = make_split(data, training.split)
-    if user_embeddings is not None and split.name.startswith("transfer-"):
+    if user_embeddings is not None and parse_split(training.split) is not None:
         # they are written from all that comes before leave-one-out's targets (semacdr.data.known)
         where = f"--user-embeddings {user_embeddings}, split={split.name}"
         fix = "leave --user-embeddings out"

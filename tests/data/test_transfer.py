@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from semacdr.data.dataset import Dataset
+from semacdr.data.plan import TEST, TRAIN, VALID
 from semacdr.data.review_texts import event_reviews
 from semacdr.data.splits import Examples, make_split
-from semacdr.data.transfer import TEST, TRAIN, VALID, plan_transfer
+from semacdr.data.transfer import plan_transfer
 from semacdr.errors import InputError
 from semacdr.training.trainer import train
 from tests.data.test_splits import dataset as in_memory

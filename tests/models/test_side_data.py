@@ -88,15 +88,15 @@ def test_a_model_gets_what_it_reads_and_a_run_keeps_it(dataset: Dataset, tmp_pat
         train("Nosy", dataset.path, run, None, SMALL)
 
 
-@pytest.mark.parametrize("percent", [0, 50])
-def test_profiles_that_tell_of_hidden_events_are_refused(dataset: Dataset, tmp_path: Path, percent: int) -> None:
-    """Profiles are written before leave-one-out's targets: that is from what a transfer split hides and asks for."""
+@pytest.mark.parametrize("split", ["transfer-0:tea", "transfer-50:tea", "cold-item-50", "cold-user"])
+def test_profiles_that_tell_of_hidden_events_are_refused(dataset: Dataset, tmp_path: Path, split: str) -> None:
+    """Profiles are written before leave-one-out's targets: that is from what these splits hide and ask for."""
     users = write_users(tmp_path / "users", dataset)
-    transfer = {**SMALL, "split": f"transfer-{percent}:tea"}
+    hiding = {**SMALL, "split": split}
     with pytest.raises(InputError, match="profiles of users tell of events that this split hides"):
-        train("Nosy", dataset.path, tmp_path / "run", None, transfer, users)
+        train("Nosy", dataset.path, tmp_path / "run", None, hiding, users)
     assert not (tmp_path / "run").exists()
-    train("Nosy", dataset.path, tmp_path / "run", None, transfer)
+    train("Nosy", dataset.path, tmp_path / "run", None, hiding)
 
 
 def test_without_profiles_there_are_none(dataset: Dataset) -> None:
