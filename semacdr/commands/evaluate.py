@@ -1,9 +1,10 @@
 """Ranks the held-out targets of a run, or predicts its held-out ratings, and prints metrics with intervals.
 
-The protocols: full (all items of the target's domain, seen ones left out; the default), full-all (every item of every
-domain, as RecBole ranks), sampled-999 and sampled-100 (that many unseen items of the target's domain). Several can be
-given. The interval of a mean is the central 95 % of a bootstrap over users. Writes metrics.json, metrics_long.json
-and ranks-PROTOCOL-SPLIT.parquet (one row a target) into the run folder.
+The protocols: full (all items of the target's domain, seen ones left out; the default), full-cold (of these the ones
+without training events, for a run with split=cold-item), full-all (every item of every domain, as RecBole ranks),
+sampled-999 and sampled-100 (that many unseen items of the target's domain). Several can be given. The interval of a
+mean is the central 95 % of a bootstrap over users. Writes metrics.json, metrics_long.json and
+ranks-PROTOCOL-SPLIT.parquet (one row a target) into the run folder.
 
 --coverage 10,100 adds the share of a domain's items that stand in the first 10 and 100 of at least one user's list
 under protocol full.
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         action="append",
         metavar="P",
-        help="full, full-all, sampled-999, sampled-100; several with commas",
+        help="full, full-cold, full-all, sampled-999, sampled-100; several with commas",
     )
     parser.add_argument(
         "--split", choices=("test", "valid"), default="test", help="the held-out targets (default: test)"
@@ -73,15 +74,18 @@ def _rankings(args: argparse.Namespace, names: list[str]) -> list[Result]:
     """The results of a ranking model, one a protocol."""
     from semacdr.evaluation.coverage import parse_ks
     from semacdr.evaluation.evaluate import evaluate
-    from semacdr.evaluation.protocols import get_protocol
+    from semacdr.evaluation.protocols import check_targets, get_protocol
     from semacdr.progress import Progress
 
     protocols = [get_protocol(name) for name in names]
     tops = parse_ks(args.coverage) if args.coverage else []
     loaded = _loaded(args)
+    count = loaded.split.train_count[loaded.split.examples(args.split).target]
+    for protocol in protocols:  # a wrong one ends it before the work for the others
+        check_targets(protocol, count)
     results = []
     for protocol in protocols:
-        targets = len(loaded.split.examples(args.split))
+        targets = len(count)
         progress = Progress(targets, f"evaluate under {protocol.name}", f"{args.split} targets")
         results.append(
             evaluate(

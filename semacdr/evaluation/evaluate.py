@@ -118,7 +118,8 @@ def evaluate(
         coverage_at: the k of coverage@k, which takes a second pass; under protocol ``full`` alone.
 
     Raises:
-        InputError: an unknown protocol or metric, no target, or coverage under another protocol.
+        InputError: an unknown protocol or metric, no target, targets that the protocol cannot rank, or coverage under
+            another protocol.
         SemacdrError: the model gives scores that are not numbers.
     """
     protocol = get_protocol(protocol)
@@ -131,7 +132,9 @@ def evaluate(
     negatives = None
     if protocol.num_negatives is not None:
         negatives = negative_lists(dataset, examples, on, protocol, seed)
-    ranks = rank(model, examples, dataset.item_domain, protocol, negatives, progress=progress)
+    ranks = rank(
+        model, examples, dataset.item_domain, protocol, negatives, progress=progress, train_count=split.train_count
+    )
     if progress:
         progress.close()
     target_domain = dataset.item_domain[examples.target]

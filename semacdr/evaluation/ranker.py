@@ -16,7 +16,7 @@ from semacdr.data.batches import example_batches
 from semacdr.data.schema import Int8Array, Int32Array, Int64Array
 from semacdr.data.splits import Examples
 from semacdr.evaluation.pairs import seen_pairs
-from semacdr.evaluation.protocols import Protocol, get_protocol
+from semacdr.evaluation.protocols import Protocol, check_targets, get_protocol
 from semacdr.evaluation.scoring import scorer_of
 from semacdr.models.base import Recommender
 from semacdr.progress import Progress
@@ -65,6 +65,7 @@ def rank(
     batch_users: int = BATCH_USERS,
     block_items: int | None = None,
     progress: Progress | None = None,
+    train_count: Int64Array | None = None,
 ) -> Ranks:
     """Ranks every target among its candidates.
 
@@ -81,11 +82,17 @@ def rank(
         batch_users: users scored at once.
         block_items: items scored at once; chosen for the device by default.
         progress: told of the targets that are done.
+        train_count: (N+1,) training events of each item, which a protocol of cold items needs.
 
     Raises:
+        InputError: a target that a protocol of cold items cannot rank.
         SemacdrError: the model gives scores that are not numbers.
     """
     protocol = get_protocol(protocol)
+    if protocol.only_cold:
+        if train_count is None:
+            raise ValueError(f"{protocol.name} needs the training events of the items")
+        check_targets(protocol, train_count[examples.target])
     if (protocol.num_negatives is None) != (negatives is None):
         raise ValueError(f"negatives are for sampled protocols, and these need them: {protocol.name}")
     device = next(model.buffers()).device  # item_domain, which every model has
@@ -102,7 +109,7 @@ def rank(
                 if progress:
                     progress.update(len(rows))
             return Ranks(*counts.astype(np.int32))
-        for items, members in candidate_sets(examples, item_domain, protocol):
+        for items, members in candidate_sets(examples, item_domain, protocol, train_count):
             scorer.candidates(items, block_items)
             group = examples.select(members)
             for rows, batch in example_batches(group, item_domain, batch_users, model.max_seq_len):
@@ -130,15 +137,16 @@ def scoring(model: Recommender) -> Iterator[None]:
 
 
 def candidate_sets(
-    examples: Examples, item_domain: Int8Array, protocol: Protocol
+    examples: Examples, item_domain: Int8Array, protocol: Protocol, train_count: Int64Array | None = None
 ) -> Iterator[tuple[Int64Array, Int64Array]]:
     """The items that compete, and the rows of the examples in whose ranking they do."""
     if protocol.all_domains:
         yield np.arange(1, len(item_domain)), np.arange(len(examples))
         return
+    competes = train_count == 0 if protocol.only_cold and train_count is not None else item_domain >= 0
     target_domain = item_domain[examples.target]
     for domain in np.unique(target_domain):
-        yield np.flatnonzero(item_domain == domain), np.flatnonzero(target_domain == domain)
+        yield np.flatnonzero(competes & (item_domain == domain)), np.flatnonzero(target_domain == domain)
 
 
 def left_out(examples: Examples, items: Int64Array, width: int, protocol: Protocol) -> tuple[Int64Array, Int64Array]:

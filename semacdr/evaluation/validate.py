@@ -26,7 +26,7 @@ def validation_score(
     """
     chosen = get_protocol(protocol)
     negatives = negative_lists(dataset, examples, "valid", chosen) if chosen.num_negatives is not None else None
-    ranks = rank(model, examples, dataset.item_domain, chosen, negatives)
+    ranks = rank(model, examples, dataset.item_domain, chosen, negatives, train_count=model.catalogue.train_count)
     values = metric_values(ranks.greater, ranks.ties, [METRIC])[METRIC]
     domain = dataset.item_domain[examples.target]
     scores = {"all": float(values.mean()) if len(values) else 0.0}

@@ -30,7 +30,7 @@ def evaluate(
 
     Args:
         model_file: the checkpoint; its data are where its config says.
-        protocol: ``full``, ``full-all``, ``sampled-999`` or ``sampled-100``.
+        protocol: see :mod:`semacdr.evaluation.protocols`.
         on: ``test`` or ``valid``.
         metrics: see :func:`semacdr.evaluation.metrics.metric_values`.
 

@@ -50,7 +50,7 @@ class CommonSettings(Settings):
 class TrainSettings(CommonSettings):
     """How a ranking model is trained."""
 
-    valid_protocol: Literal["full", "full-all", "sampled-999", "sampled-100"] = "full"
+    valid_protocol: Literal["full", "full-cold", "full-all", "sampled-999", "sampled-100"] = "full"
     """Protocol of the validation that early stopping follows."""
     split: str = LEAVE_ONE_OUT
     """How the data are divided: leave-one-out (a published split is taken as it is); transfer-X:DOMAIN, which hides X %

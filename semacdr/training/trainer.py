@@ -22,6 +22,7 @@ from semacdr.device import pick_device
 from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
+from semacdr.evaluation.protocols import check_targets, get_protocol
 from semacdr.files import read_json, write_atomic, write_json, write_text
 from semacdr.memory import peak_bytes, reset_peak
 from semacdr.models.base import Recommender
@@ -259,6 +260,7 @@ def train(
     reset_peak()
     data = Dataset.load(dataset)
     split = make_split(data, training.split)
+    check_targets(get_protocol(training.valid_protocol), split.train_count[split.valid.target])
     if user_embeddings is not None and parse_split(training.split) is not None:
         # they are written from all that comes before leave-one-out's targets (semacdr.data.known)
         where = f"--user-embeddings {user_embeddings}, split={split.name}"

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from semacdr.cli import main
+from semacdr.data.dataset import Dataset
+from semacdr.data.splits import make_split
 from semacdr.evaluation.metrics import metric_values
 from tests.planted import write_planted
 
@@ -45,6 +47,29 @@ def test_json_files_and_ranks_agree(run: Path, capsys: pytest.CaptureFixture[str
         assert row["mean"] == domains["all"]["hr@10"]
         assert row["model"] == "Markov"
         assert row["train_seconds"] is not None
+
+
+def test_cold_items_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under cold-item the same targets rank among few items; under leave-one-out it is an error, as in training."""
+    data = run.parent / "data"
+    train(cold := tmp_path / "cold", data, "split=cold-item")
+    assert main(["evaluate", str(cold), "--protocol", "full,full-cold", "--quiet"]) == 0
+    whole, alone = (pd.read_parquet(cold / f"ranks-{name}-test.parquet") for name in ("full", "full-cold"))
+    assert whole["item_id"].tolist() == alone["item_id"].tolist()
+    split = make_split(dataset := Dataset.load(data), "cold-item")
+    without = [int((split.train_count[dataset.item_domain == domain] == 0).sum()) for domain in range(2)]
+    expected = alone["domain"].map(dict(zip(dataset.domains, without))) - 1
+    assert alone["candidates"].tolist() == expected.tolist()
+    assert (alone["greater"] <= whole["greater"]).all()
+    capsys.readouterr()
+    before = sorted(run.iterdir())
+    assert main(["evaluate", str(run), "--protocol", "full-all,full-cold", "--quiet"]) == 2
+    assert "train with split=cold-item" in capsys.readouterr().err
+    assert sorted(run.iterdir()) == before
+    words = ["train", "--model", "SASRec", "--dataset", str(data), "--out", str(tmp_path / "no")]
+    assert main([*words, "valid_protocol=full-cold"]) == 2
+    assert "train with split=cold-item" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_the_same_again_gives_the_same_bytes(run: Path) -> None:

@@ -22,7 +22,13 @@ from tests.evaluation.small import (
 )
 
 
-def naive(model: Vectors, dataset: Dataset, protocol: str, lists: np.ndarray | None = None) -> list[list[int]]:
+def naive(
+    model: Vectors,
+    dataset: Dataset,
+    protocol: str,
+    lists: np.ndarray | None = None,
+    train_count: np.ndarray | None = None,
+) -> list[list[int]]:
     """One target and one candidate at a time, each score a float64 sum."""
     examples, rows = last_event(dataset), []
     for index in range(len(examples)):
@@ -32,9 +38,11 @@ def naive(model: Vectors, dataset: Dataset, protocol: str, lists: np.ndarray | N
             others = [int(item) for item in lists[index] if item]
         else:
             others = [item for item in range(1, dataset.num_items + 1) if item != target]
-            if protocol == "full":
+            if protocol in ("full", "full-cold"):
                 domain = dataset.item_domain[target]
                 others = [item for item in others if dataset.item_domain[item] == domain and item not in history]
+            if train_count is not None:
+                others = [item for item in others if train_count[item] == 0]
         scores = {item: (user * model.items[item].numpy()).sum() for item in [*others, target]}
         above = sum(scores[item] > scores[target] for item in others)
         level = sum(scores[item] == scores[target] for item in others)
@@ -79,6 +87,44 @@ def test_equals_naive_ranking(protocol: str, seed: int, block: int, batch: int) 
     assert as_rows(ranks) == naive(model, dataset, protocol)
 
 
+def some_cold(dataset: Dataset, seed: int) -> np.ndarray:
+    """Training events of each item: none of any target, and of some others."""
+    count = np.random.default_rng(seed).integers(0, 3, dataset.num_items + 1)
+    count[last_event(dataset).target] = 0
+    return count
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), block=st.integers(1, 40), batch=st.integers(1, 13))
+def test_cold_items_equal_naive_ranking(seed: int, block: int, batch: int) -> None:
+    dataset = random_dataset(seed)
+    model = random_vectors(dataset, seed + 1)
+    count = some_cold(dataset, seed)
+    found = rank(
+        model,
+        last_event(dataset),
+        dataset.item_domain,
+        "full-cold",
+        batch_users=batch,
+        block_items=block,
+        train_count=count,
+    )
+    assert as_rows(found) == naive(model, dataset, "full-cold", train_count=count)
+
+
+def test_trained_targets_have_no_ranking_among_cold_items() -> None:
+    dataset = random_dataset(3)
+    model, examples = random_vectors(dataset, 4), last_event(dataset)
+    count = some_cold(dataset, 3)
+    count[examples.target[0]] = 1
+    trained = int((examples.target == examples.target[0]).sum())
+    with pytest.raises(InputError, match=f"{trained} of {len(examples)} targets have some") as raised:
+        rank(model, examples, dataset.item_domain, "full-cold", train_count=count)
+    assert "split=cold-item" in str(raised.value)
+    with pytest.raises(ValueError, match="training events of the items"):
+        rank(model, examples, dataset.item_domain, "full-cold")
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 13))
 def test_lists_equal_naive_ranking(seed: int, batch: int) -> None:
@@ -89,7 +135,7 @@ def test_lists_equal_naive_ranking(seed: int, batch: int) -> None:
     assert as_rows(ranks) == naive(model, dataset, "sampled-100", lists.items)
 
 
-@pytest.mark.parametrize("protocol", ["full", "full-all", "sampled-100"])
+@pytest.mark.parametrize("protocol", ["full", "full-cold", "full-all", "sampled-100"])
 def test_plain_scores_agree_with_vectors(protocol: str) -> None:
     dataset = random_dataset(5, users=40)
     random = np.random.default_rng(5)
@@ -100,9 +146,8 @@ def test_plain_scores_agree_with_vectors(protocol: str) -> None:
     ]
     examples = last_event(dataset)
     lists = draw_negatives(dataset, examples, protocol) if protocol.startswith("sampled") else None
-    vectors, plain = (
-        as_rows(rank(model, examples, dataset.item_domain, protocol, lists, block_items=7)) for model in models
-    )
+    given = {"negatives": lists, "block_items": 7, "train_count": some_cold(dataset, 5)}
+    vectors, plain = (as_rows(rank(model, examples, dataset.item_domain, protocol, **given)) for model in models)
     assert vectors == plain
     assert np.array(vectors)[:, 1].max() > 0
 
