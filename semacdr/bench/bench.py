@@ -67,7 +67,7 @@ class Bench:
         """Converts what is not there yet, embeds what these lines read, takes what is recorded, pre-trains the rest."""
         for entry in self.config.datasets:
             subjects = {subject for line in lines if line.dataset == entry.name for subject in line.reads}
-            self.data[entry.name] = prepare(entry, self.out, self.root, subjects)
+            self.data[entry.name] = prepare(self.config.data_of(entry), self.out, self.root, subjects)
         if record is not None:
             came = record.restore([cell for line in self.lines for cell in self.cells(line)])
             if came:
@@ -95,7 +95,8 @@ class Bench:
 
     def look(self) -> None:
         """Takes the data sets that are there, and makes nothing."""
-        there = ((entry.name, prepared(entry, self.out, self.root)) for entry in self.config.datasets)
+        entries = ((entry.name, self.config.data_of(entry)) for entry in self.config.datasets)
+        there = ((name, prepared(source, self.out, self.root)) for name, source in entries)
         self.data = {name: data for name, data in there if data is not None}
 
     def open_study(self, line: Line) -> Study | None:

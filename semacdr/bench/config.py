@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from semacdr.config import Settings, build, read_yaml
 from semacdr.data.filters import Filters
 from semacdr.data.readers import ReadOptions, find_format
+from semacdr.data.split_names import LEAVE_ONE_OUT, parse_split
 from semacdr.embedding.id_settings import id_settings
 from semacdr.errors import InputError, nearest
 from semacdr.evaluation.ratings import RATING
@@ -23,7 +24,12 @@ Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 """Names a folder too."""
 Scores = dict[str, dict[str, float | tuple[float, float]]]
 """domain -> metric -> mean, or mean and standard deviation over seeds."""
-RESERVED = {"seed": "seeds", "cap_cpu_s": "cap_cpu_s beside the settings", "domain": "rating_domains of the data set"}
+RESERVED = {
+    "seed": "seeds",
+    "cap_cpu_s": "cap_cpu_s beside the settings",
+    "domain": "rating_domains of the data set",
+    "split": "split of the data set",
+}
 """What the bench itself says to a training -> where the config says it."""
 
 
@@ -66,7 +72,7 @@ class Embeddings(Settings):
 
 
 class DatasetEntry(Settings):
-    """A data set: raw data to convert, or a folder that is there."""
+    """A data set and how it is divided: raw data to convert, a folder that is there, or the data of another entry."""
 
     name: Name
     format: str | None = None
@@ -76,10 +82,14 @@ class DatasetEntry(Settings):
     convert: ConvertOptions = Field(default_factory=ConvertOptions)
     folder: Path | None = None
     """A data set folder, relative to the data root, taken as it is, instead of format and input."""
+    same_as: Name | None = None
+    """The entry whose data, embeddings and ids these are, to divide them in another way."""
+    split: str = LEAVE_ONE_OUT
+    """As in ``semacdr train split=...``."""
     embeddings: Embeddings | None = None
     """Of the items, for the models that read text."""
     user_embeddings: Embeddings | None = None
-    """Of the users, for the models that read their profiles."""
+    """Of the users, for the models that read their profiles; not given under a split that hides events they tell of."""
     ids: dict[str, Any] | None = None
     """Settings of ``semacdr ids``, for the models that know items by semantic ids; ``{}`` for its defaults. They are
     made of the embeddings."""
@@ -90,12 +100,17 @@ class DatasetEntry(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.format is None) == (self.folder is None):
-            raise ValueError(f"data set {self.name} needs either a format (and its input) or a folder")
+        if sum(source is not None for source in (self.format, self.folder, self.same_as)) != 1:
+            raise ValueError(f"data set {self.name} needs either a format (and its input), a folder, or same_as")
+        own = self.model_fields_set & {"input", "convert", "embeddings", "user_embeddings", "ids"}
+        if self.same_as is not None and own:
+            raise ValueError(f"data set {self.name} has the {min(own)} of {self.same_as}, and none of its own")
         if self.format is not None:
             find_format(self.format)
         if bool(self.rating_domains) != (RATING in (self.protocols or ())):
             raise ValueError(f"data set {self.name}: rating_domains and protocols: [rating] go together")
+        if parse_split(self.split) is not None and RATING in (self.protocols or ()):
+            raise ValueError(f"data set {self.name}: ratings have a split of their own, and {self.split} is of events")
         if self.user_embeddings and not (self.user_embeddings.profiles or self.user_embeddings.folder):
             raise ValueError(f"the user embeddings of {self.name} need profiles, or a folder")
         if self.ids is not None:
@@ -223,6 +238,12 @@ class BenchConfig(Settings):
         known = [entry.name for entry in self.datasets]
         _distinct("data set", known)
         _distinct("model label", [slug(entry.title) for entry in self.models])
+        for data in self.datasets:
+            if data.same_as is not None and self.data_of(data).same_as is not None:
+                raise ValueError(f"data set {data.name} is the same as {data.same_as}, which is the same as another")
+            hiding = parse_split(data.split)
+            if "full-cold" in self.protocols_of(data.name) and (hiding is None or hiding.kind != "cold-item"):
+                raise ValueError(f"data set {data.name}: protocol full-cold needs split: cold-item, not {data.split}")
         if not self.models and not self.all_models:
             raise ValueError("no models: list some, or set all_models: true")
         for entry in self.models:
@@ -252,6 +273,17 @@ class BenchConfig(Settings):
         """The protocols of a data set."""
         (entry,) = (entry for entry in self.datasets if entry.name == dataset)
         return list(dict.fromkeys(entry.protocols or self.protocols))
+
+    def data_of(self, entry: DatasetEntry) -> DatasetEntry:
+        """The entry that says what the data of one are: itself, or the one that it is the same as."""
+        if entry.same_as is None:
+            return entry
+        found = [other for other in self.datasets if other.name == entry.same_as]
+        if not found:
+            names = [other.name for other in self.datasets if other.same_as is None]
+            what = f"data set {entry.name} is to be the same as an unknown {entry.same_as!r}"
+            raise ValueError(f"{what}: {nearest(entry.same_as, names)}")
+        return found[0]
 
     def lead(self, protocol: str) -> str:
         """The metric that counts under a protocol."""

@@ -20,6 +20,7 @@ from semacdr.bench.plugins import FOLDER as PLUGINS
 from semacdr.bench.plugins import plugin_settings, settings_of
 from semacdr.bench.prepare import IDS, Prepared
 from semacdr.config import build, read_yaml, split_keys
+from semacdr.data.split_names import LEAVE_ONE_OUT, parse_split
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError, nearest
 from semacdr.evaluation.metrics import metric_values
@@ -224,15 +225,16 @@ def _line(
     if entry.plugins and "plugins" not in keys:
         raise InputError(f"{entry.name} takes no plug-ins")
     cap = entry.cap_cpu_s or config.cap_cpu_s
+    divided = {"split": dataset.split} if domain is None and dataset.split != LEAVE_ONE_OUT else {}
     seeds = entry.seeds or config.seeds
     line = Line(
         dataset=dataset.name,
         label=entry.title,
         model=entry.name,
-        settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {})},
+        settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {}), **divided},
         seeds=tuple(dict.fromkeys(seeds if _is_drawn(entry.name, domain) else seeds[:1])),
         protocols=protocols,
-        reads=() if domain or is_own(entry.name) else _reads(entry, {**taken, **own}, dataset),
+        reads=() if domain or is_own(entry.name) else _reads(entry, {**taken, **own}, config.data_of(dataset), dataset.split),
         space=entry.space or {},
         domain=domain,
         sources=plugin_settings(entry.plugins, domain) if entry.plugins and domain else {},
@@ -246,16 +248,16 @@ def _is_drawn(name: str, domain: str | None) -> bool:
     return is_own(name) or (rating_model_class(name) if domain else model_class(name)).trained_by_gradient
 
 
-def _reads(entry: ModelEntry, settings: Mapping[str, Any], dataset: DatasetEntry) -> tuple[str, ...]:
-    """The subjects of the tables that a ranking model takes."""
+def _reads(entry: ModelEntry, settings: Mapping[str, Any], data: DatasetEntry, split: str) -> tuple[str, ...]:
+    """The subjects of the tables that a ranking model takes; users' profiles tell of events that some splits hide."""
     cls = model_class(entry.name)
     own, _ = split_keys(settings, *settings_of(entry.name, rating=False))
     config = build(cls.Config, own, f"settings of {entry.title}")
     codes = cls.needs_codes(config)
-    if codes and dataset.ids is None:
-        what = f"it knows items by semantic ids, and data set {dataset.name} has none"
+    if codes and data.ids is None:
+        what = f"it knows items by semantic ids, and data set {data.name} has none"
         raise InputError(what, fix="write ids: {} there, or settings of semacdr ids")
-    wanted = {ITEMS: cls.reads_text and entry.text, USERS: cls.reads_users, IDS: codes}
+    wanted = {ITEMS: cls.reads_text and entry.text, USERS: cls.reads_users and parse_split(split) is None, IDS: codes}
     return tuple(subject for subject, reads in wanted.items() if reads)
 
 

@@ -62,6 +62,35 @@ def test_rows_are_those_of_the_runs(folder: Path) -> None:
     assert {"strict", "item 6-20", "user >5"} <= {row["subset"] for row in rows}
 
 
+def test_one_data_set_under_several_splits(tmp_path: Path) -> None:
+    """It is converted once, and every split has rows, tests and targets of its own."""
+    lines = [f"u{u},{d}{(u * 7 + at * at) % 40},{d},{at + u % 5}" for u in range(60) for at, d in enumerate("xyxxyyxy")]
+    (tmp_path / "in.csv").write_text("user_id,item_id,domain,timestamp\n" + "\n".join(lines) + "\n")
+    datasets = [
+        {"name": "shop", "format": "table", "input": "in.csv"},
+        {"name": "items", "same_as": "shop", "split": "cold-item-20", "protocols": ["full", "full-cold"]},
+        {"name": "users", "same_as": "shop", "split": "cold-user-50"},
+    ]
+    models = [{"name": "Popularity"}, {"name": "Markov"}]
+    config = write_config(tmp_path, datasets=datasets, models=models, protocols=["full"])
+    assert main(["bench", str(config), "--out", str(tmp_path / "out"), "--record", str(tmp_path / "record")]) == 0
+    assert [path.name for path in (tmp_path / "out" / "data").iterdir() if path.is_dir()] == ["shop"]
+    rows = read_json(tmp_path / "out" / "leaderboard.json")
+    assert {(row["dataset"], row["split"], row["protocol"]) for row in rows} == {
+        ("shop", "leave-one-out", "full"),
+        ("items", "cold-item-20", "full"),
+        ("items", "cold-item-20", "full-cold"),
+        ("users", "cold-user-50", "full"),
+    }
+    cold = {(row["dataset"], row["subset"]) for row in rows}
+    assert {("items", "item 0"), ("users", "user 0")} <= cold
+    assert not {("items", "item >20"), ("users", "user 1-2")} & cold
+    before = (tmp_path / "out" / "leaderboard.json").read_bytes()
+    again = ["bench", str(config), "--out", str(tmp_path / "other"), "--record", str(tmp_path / "record")]
+    assert main(again) == 0  # from the record, which knows the targets of each split
+    assert (tmp_path / "other" / "leaderboard.json").read_bytes() == before
+
+
 def test_a_failed_cell_is_a_row_with_its_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = [row for row in read_json(folder / "out" / "leaderboard.json") if row["model"] == "no GPU"]
     assert "device 'cuda:7'" in row["status"]

@@ -22,6 +22,8 @@ from semacdr.models.registry import MODELS
 from tests.bench.tiny import TINY, write_config
 
 PUBLISHED = {"model": "x", "dataset": "planted", "protocol": "full", "cite": "y", "values": {"all": {"mrr": 0.1}}}
+PLANTED = {"name": "planted", "folder": "data"}
+RATED = {"name": "planted", "folder": "data", "protocols": ["rating"], "rating_domains": ["tea"]}
 RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
@@ -51,6 +53,16 @@ RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
         ({"models": [{"name": "Biases"}]}, "no data set of its own has a protocol of its task"),
         ({"datasets": [{"name": "planted", "folder": "data", "protocols": ["rating"]}]}, "rating_domains"),
         ({"protocols": ["ful"]}, "did you mean 'full'"),
+        ({"protocols": ["full", "full-cold"]}, "full-cold needs split: cold-item, not leave-one-out"),
+        ({"datasets": [{"name": "a", "folder": "data", "split": "cold-itm"}]}, "did you mean 'cold-item'"),
+        ({"datasets": [{"name": "a", "folder": "data", "split": "cold-item-0"}]}, "holds out 0 %"),
+        ({"models": [{"name": "SASRec", "settings": {"split": "cold-item"}}]}, "split of the data set"),
+        ({"datasets": [PLANTED, {"name": "b", "same_as": "plantet"}]}, "did you mean 'planted'"),
+        ({"datasets": [PLANTED, {"name": "b", "same_as": "b"}]}, "the same as another"),
+        ({"datasets": [PLANTED, {"name": "b", "same_as": "planted", "folder": "data"}]}, "a folder, or same_as"),
+        ({"datasets": [PLANTED, {"name": "b", "same_as": "planted", "embeddings": {}}]}, "embeddings of planted"),
+        ({"datasets": [{**RATED, "split": "cold-user"}]}, "ratings have a split of their own"),
+        ({"datasets": [{**PLANTED, "split": "cold-user"}], "models": [{"name": "recbole:GRU4Rec"}]}, "leave-one-out"),
         ({"metric": "ndgc@10"}, "unknown metric"),
         ({"published": [{**PUBLISHED, "dataset": "other"}]}, "unknown data set 'other'"),
         ({"published": [{**PUBLISHED, "protocol": "sampled-999"}]}, "which this bench has not"),
@@ -105,6 +117,18 @@ def test_lines(tmp_path: Path) -> None:
     assert lines["Markov"].seeds == (0,)  # counting gives the same with every seed
     assert lines["SASRec"].resolved(3)["training"]["seed"] == 3
     assert (lines["SemaCDR"].reads, lines["SASRec"].reads) == (("items",), ())
+
+
+def test_one_folder_under_several_splits(tmp_path: Path) -> None:
+    cold = {"name": "new-items", "same_as": "planted", "split": "cold-item", "protocols": ["full", "full-cold"]}
+    path = write_config(tmp_path, datasets=[PLANTED, cold], models=[{"name": "Markov"}, {"name": "LLM4CDSR"}])
+    lines = {(line.dataset, line.label): line for line in make_lines(read_config(path))}
+    splits = {key[0]: line.resolved(0)["training"]["split"] for key, line in lines.items()}
+    assert splits == {"planted": "leave-one-out", "new-items": "cold-item"}
+    assert "split" not in lines["planted", "Markov"].settings  # such cells keep their names
+    assert lines["new-items", "Markov"].protocols == ("full", "full-cold")
+    assert lines["planted", "LLM4CDSR"].reads == ("items", "users")
+    assert lines["new-items", "LLM4CDSR"].reads == ("items",)  # profiles of users tell of hidden events
 
 
 def test_the_code_of_a_model_counts_without_its_words(tmp_path: Path) -> None:
