@@ -90,8 +90,8 @@ been the best on validation. Where that is so again, more would have helped agai
 Peak memory is that of the process, whose allocator keeps what earlier steps and cells have freed: an upper bound. A
 paired test takes the seeds that both sides have.
 
-Rows with profiles are of 296 of 1,600 users, seeds 0 and 1; the faithful form was run with them only before its padding,
-thread and start were corrected, and has no row."""
+Rows with profiles are of 296 of 1,600 users, seeds 0 and 1; the faithful form was run with them only before its
+padding, thread and start were corrected, and has no row."""
 
 
 def run_folder(work: Path, dataset: str, cell: str, seed: int) -> Path:

@@ -109,10 +109,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     settings = rows[0]["settings"]
     lines += [
         f"{settings['levels']} levels of {settings['codes']} codes, seed {settings['seed']}, one set of codebooks for",
-        "the items of both domains. Lists have one value a level. Collisions: share of the items whose codes another item",
-        "has, by the nearest codes and before the last token. Error: share of the squared length of the text vectors that",
-        "the codes miss. Shared: share of the items in codes that both domains use. The picture, `semantic_ids.svg`, shows",
-        "by how much each code is shared.",
+        "the items of both domains. Lists have one value a level. Collisions: share of the items whose codes another",
+        "item has, by the nearest codes and before the last token. Error: share of the squared length of the text",
+        "vectors that the codes miss. Shared: share of the items in codes that both domains use. The picture,",
+        "`semantic_ids.svg`, shows by how much each code is shared.",
     ]
     head = "| way | utilisation | entropy, bits | collisions before, after | last tokens | error | shared | CPU s |"
     for name in dict.fromkeys(row["dataset"] for row in rows):

@@ -234,7 +234,7 @@ def _line(
         settings={**taken, **own, **({"cap_cpu_s": cap} if cap else {}), **divided},
         seeds=tuple(dict.fromkeys(seeds if _is_drawn(entry.name, domain) else seeds[:1])),
         protocols=protocols,
-        reads=() if domain or is_own(entry.name) else _reads(entry, {**taken, **own}, config.data_of(dataset), dataset.split),
+        reads=() if domain or is_own(entry.name) else _reads(config, dataset, entry, {**taken, **own}),
         space=entry.space or {},
         domain=domain,
         sources=plugin_settings(entry.plugins, domain) if entry.plugins and domain else {},
@@ -248,16 +248,21 @@ def _is_drawn(name: str, domain: str | None) -> bool:
     return is_own(name) or (rating_model_class(name) if domain else model_class(name)).trained_by_gradient
 
 
-def _reads(entry: ModelEntry, settings: Mapping[str, Any], data: DatasetEntry, split: str) -> tuple[str, ...]:
+def _reads(
+    config: BenchConfig, dataset: DatasetEntry, entry: ModelEntry, settings: Mapping[str, Any]
+) -> tuple[str, ...]:
     """The subjects of the tables that a ranking model takes; users' profiles tell of events that some splits hide."""
     cls = model_class(entry.name)
     own, _ = split_keys(settings, *settings_of(entry.name, rating=False))
-    config = build(cls.Config, own, f"settings of {entry.title}")
-    codes = cls.needs_codes(config)
-    if codes and data.ids is None:
-        what = f"it knows items by semantic ids, and data set {data.name} has none"
+    codes = cls.needs_codes(build(cls.Config, own, f"settings of {entry.title}"))
+    if codes and config.data_of(dataset).ids is None:
+        what = f"it knows items by semantic ids, and data set {dataset.name} has none"
         raise InputError(what, fix="write ids: {} there, or settings of semacdr ids")
-    wanted = {ITEMS: cls.reads_text and entry.text, USERS: cls.reads_users and parse_split(split) is None, IDS: codes}
+    wanted = {
+        ITEMS: cls.reads_text and entry.text,
+        USERS: cls.reads_users and parse_split(dataset.split) is None,
+        IDS: codes,
+    }
     return tuple(subject for subject, reads in wanted.items() if reads)
 
 
