@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=Path, metavar="DIR", help="an index of semacdr index; every item is scored without"
     )
+    parser.add_argument(
+        "--beam", type=int, metavar="WIDTH", help="decode semantic ids by a beam of this width (SemaCDRGen)"
+    )
     add_places(parser)
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
 
@@ -48,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--new-item looks into no index: it is scored among the items of the data set", fix="no --index"
         )
+    if args.beam is not None and (args.index is not None or args.new_item is not None):
+        raise InputError("--beam decodes the ids of the data set's items", fix="leave --index and --new-item out")
     recommender = RunRecommender.load(args.run, index=args.index, **places(args))
     history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]
     domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             new = recommender.new_item(args.new_item, domain, history, args.user, args.encoder, args.k)
             answer["new_item"] = new.as_dict()
         else:
-            found = recommender.recommend(history, domain, args.k, args.user)
+            found = recommender.recommend(history, domain, args.k, args.user, args.beam)
             answer["items"] = [item.as_dict() for item in found]
         someone = history is not None or args.user is not None
         answer["thread_weights"] = recommender.thread_weights(history, domain, args.user) if someone else None

@@ -85,3 +85,37 @@ class HashedResidual(nn.Module):
         """(n,) item ids -> (n, D)."""
         rows: Tensor = self.rows(self.bucket[ids])
         return rows
+
+
+class PrefixVectors(nn.Module):
+    """``v(c_1 .. c_m) = E_m[c_m] + P[h(c_1 .. c_m)]``: a code and the prefix that it ends, the last token included.
+
+    Args:
+        items: the catalogue's ids.
+        embedding_dim: D.
+        buckets: rows of P; 0 leaves prefixes out.
+    """
+
+    codes: Tensor  # (N+1, M+1)
+    bucket: Tensor  # (N+1, M+1), of the first code, of the first two, and so on
+
+    def __init__(self, items: ItemCodes, embedding_dim: int, buckets: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", items.codes, persistent=False)
+        sizes = (*items.sizes, int(items.codes[:, -1].max()) + 1)
+        self.levels = nn.ModuleList(nn.Embedding(size, embedding_dim) for size in sizes)
+        self.prefixes = nn.Embedding(buckets, embedding_dim) if buckets else None
+        if buckets:
+            self.register_buffer("bucket", prefix_buckets(items.codes, buckets), persistent=False)
+        for table in (*self.levels, self.prefixes):
+            if table is not None:
+                nn.init.normal_(table.weight, std=ID_STD)
+
+    def of_level(self, ids: Tensor, level: int) -> Tensor:
+        """(n,) items -> (n, D) vectors of their first ``level + 1`` codes."""
+        vectors: Tensor = self.levels[level](self.codes[ids, level])
+        return vectors if self.prefixes is None else vectors + self.prefixes(self.bucket[ids, level])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Items of any shape -> (..., D): the sum over the levels."""
+        return torch.stack([self.of_level(ids, level) for level in range(len(self.levels))]).sum(0)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MODELS = {
     "SemaCDR": "semacdr.models.semacdr",
+    "SemaCDRGen": "semacdr.models.semacdr_gen",
     "LLM4CDSR": "semacdr.models.llm4cdsr",
     "DualLLM": "semacdr.models.dual_llm",
     "LoID": "semacdr.models.loid_ranking",

@@ -125,9 +125,9 @@ class RecboleModel(SequentialRecommender):
 def recbole_name(plain: str) -> str:
     """The name under which RecBole knows a model.
 
-    SemaCDR as it is, the others after ``Semacdr``, since RecBole has a SASRec and others of its own.
+    SemaCDR and SemaCDRGen as they are, the others after ``Semacdr``, since RecBole has a SASRec and others of its own.
     """
-    return plain if plain == "SemaCDR" else f"Semacdr{plain}"
+    return plain if plain.startswith("SemaCDR") else f"Semacdr{plain}"
 
 
 def _wrap(plain: str) -> type[RecboleModel]:

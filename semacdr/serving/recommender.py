@@ -18,6 +18,7 @@ from semacdr.errors import InputError
 from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
 from semacdr.models.base import VectorRecommender
 from semacdr.models.semacdr import SemaCDR
+from semacdr.models.semacdr_gen import SemaCDRGen
 from semacdr.run import LoadedRun, load_run
 from semacdr.serving.build_index import query_of, run_fingerprint
 from semacdr.serving.index import SearchIndex, check_count
@@ -104,6 +105,7 @@ class RunRecommender:
         target_domain: str | None = None,
         k: int = 10,
         user: str | None = None,
+        beam: int | None = None,
     ) -> list[Recommendation]:
         """The k best items of a domain that the history does not hold, equal scores in the order of the items.
 
@@ -112,13 +114,17 @@ class RunRecommender:
             target_domain: name of the domain to recommend from; may be left out where there is only one.
             k: how many.
             user: a user of the data set, in place of a history.
+            beam: semantic ids are decoded by a beam of this width, in place of scoring every item; fewer than ``k``
+                items may come of a narrow one.
 
         Raises:
-            InputError: an unknown id or domain, or a negative ``k``.
+            InputError: an unknown id or domain, a negative ``k``, or a beam for a model that decodes nothing.
         """
         check_count(k)
         items = self.history(history, user)
         domain = self._domain(target_domain)
+        if beam is not None:
+            return self._decoded(items, domain, k, user, beam)
         if self.index is not None:
             return self._searched(self.index, items, domain, k, user)
         candidates = self._candidates(items, domain)
@@ -136,6 +142,18 @@ class RunRecommender:
             )
             for item, score in zip(items.tolist(), scores.tolist())
         ]
+
+    def _decoded(self, items: Int32Array, domain: int, k: int, user: str | None, width: int) -> list[Recommendation]:
+        model, where = self.model, str(self.run.path)
+        if not isinstance(model, SemaCDRGen):
+            name = self.run.manifest["model"]
+            raise InputError(f"{name} decodes no semantic ids, so it has no use for a beam", where=where, fix="no beam")
+        if width < 1 or self.index is not None:
+            raise InputError("a beam is one prefix wide or more, and needs no index", where=where)
+        seen = torch.from_numpy(items.astype(np.int64))[None]
+        found, scores = model.beam(self._batch(items, domain, user), k, width, seen)
+        there = found[0] > 0
+        return self._named(found[0][there], scores[0][there])
 
     def _searched(
         self, index: SearchIndex, items: Int32Array, domain: int, k: int, user: str | None

@@ -108,7 +108,10 @@ def test_convert_options_are_those_of_the_command() -> None:
 def test_lines(tmp_path: Path) -> None:
     shared = {"embedding_dim": 8, "num_heads": 1}
     models = [{"name": "SASRec", "settings": TINY}, {"name": "SASRec", "label": "wide", "seeds": [5], "cap_cpu_s": 9}]
-    path = write_config(tmp_path, models=models, defaults=shared, all_models=True, cap_cpu_s=60, protocols=["full"])
+    data = [{"name": "planted", "folder": "data", "embeddings": {}, "ids": {}}]
+    path = write_config(
+        tmp_path, datasets=data, models=models, defaults=shared, all_models=True, cap_cpu_s=60, protocols=["full"]
+    )
     lines = {line.label: line for line in make_lines(read_config(path))}
     assert set(lines) == {*MODELS, "wide"}
     assert lines["SASRec"].settings == {**shared, **TINY, "cap_cpu_s": 60}
@@ -116,7 +119,7 @@ def test_lines(tmp_path: Path) -> None:
     assert (lines["SASRec"].seeds, lines["wide"].seeds) == ((0, 1), (5,))
     assert lines["Markov"].seeds == (0,)  # counting gives the same with every seed
     assert lines["SASRec"].resolved(3)["training"]["seed"] == 3
-    assert (lines["SemaCDR"].reads, lines["SASRec"].reads) == (("items",), ())
+    assert (lines["SemaCDR"].reads, lines["SemaCDRGen"].reads, lines["SASRec"].reads) == (("items",), ("ids",), ())
 
 
 def test_one_folder_under_several_splits(tmp_path: Path) -> None:

@@ -68,7 +68,12 @@ class RankingConformance:
         return self.vectors(folder / "table", dataset)
 
     def vectors(self, folder: Path, dataset: Dataset) -> Path | None:
-        return write_vectors(folder, dataset, self.views) if model_class(self.model).reads_text else None
+        cls = model_class(self.model)
+        return write_vectors(folder, dataset, self.views) if cls.reads_text or cls.reads_codes else None
+
+    def text(self, table: Path | None) -> Path | None:
+        """The table, for a model that reads it itself and not only the ids that are made of it."""
+        return table if model_class(self.model).reads_text else None
 
     def ids(self, table: Path | None) -> Path | None:
         """Semantic ids beside the table, made at the first call, for a model that knows items by them."""
@@ -99,7 +104,7 @@ class RankingConformance:
     def trained(self, folder: Path, dataset: Dataset, table: Path | None) -> Path:
         gradient = model_class(self.model).trained_by_gradient
         settings = {**self.settings(), **(FAST if gradient else {})}
-        return train(self.model, dataset.path, folder / "run", table, settings, ids=self.ids(table))
+        return train(self.model, dataset.path, folder / "run", self.text(table), settings, ids=self.ids(table))
 
     @pytest.fixture(scope="class")
     def model_trained(self, trained: Path) -> Recommender:
@@ -300,8 +305,8 @@ class GradientConformance(RankingConformance):
         self, dataset: Dataset, table: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = {**self.settings(), **FAST, "epochs": 3}
-        first = train(self.model, dataset.path, tmp_path / "a", table, settings, ids=self.ids(table))
-        again = train(self.model, dataset.path, tmp_path / "b", table, settings, ids=self.ids(table))
+        first = train(self.model, dataset.path, tmp_path / "a", self.text(table), settings, ids=self.ids(table))
+        again = train(self.model, dataset.path, tmp_path / "b", self.text(table), settings, ids=self.ids(table))
         assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
 
         from semacdr.training import trainer
@@ -320,7 +325,7 @@ class GradientConformance(RankingConformance):
         for _ in range(2):  # dies twice, in the middle of an epoch
             steps["left"] = 6
             with pytest.raises(KeyboardInterrupt):
-                train(self.model, dataset.path, tmp_path / "c", table, often, ids=self.ids(table))
+                train(self.model, dataset.path, tmp_path / "c", self.text(table), often, ids=self.ids(table))
         monkeypatch.undo()
-        resumed = train(self.model, dataset.path, tmp_path / "c", table, often, ids=self.ids(table))
+        resumed = train(self.model, dataset.path, tmp_path / "c", self.text(table), often, ids=self.ids(table))
         assert (first / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()

@@ -50,6 +50,15 @@ class TestSemaCDRBoth(GradientConformance):
             self.untrained(dataset, None)
 
 
+class TestSemaCDRGen(GradientConformance):
+    model = "SemaCDRGen"
+    extra: ClassVar[dict[str, Any]] = {"code_buckets": 256}
+
+    def test_runs_without_text(self, dataset: Dataset) -> None:
+        with pytest.raises(InputError, match="--ids"):
+            self.untrained(dataset, None)
+
+
 class TestLLM4CDSR(GradientConformance):
     model = "LLM4CDSR"
     extra: ClassVar[dict[str, Any]] = {"loss": "softmax"}

@@ -11,6 +11,10 @@ import pytest
 pytest.importorskip("recbole")
 
 from semacdr.data.dataset import Dataset
+from semacdr.embedding.build_ids import build_ids
+from semacdr.embedding.id_input import table_input
+from semacdr.embedding.id_settings import id_settings
+from semacdr.embedding.table import EmbeddingTable
 from tests.models.tiny_bert import write_tiny_bert
 from tests.planted import write_planted, write_vectors
 
@@ -33,6 +37,7 @@ class World:
     data_path: Path
     vectors: Path
     backbone: Path
+    ids: Path
 
     def settings(self, checkpoints: Path, **others: Any) -> dict[str, Any]:
         """RecBole's settings for a short training."""
@@ -50,6 +55,7 @@ class World:
             "metric_decimal_place": 8,
             **SMALL,
             "backbone": str(self.backbone),
+            "semacdr_ids": str(self.ids),
             **others,
         }
 
@@ -62,7 +68,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     dataset = write_planted(folder / "ours")
     semacdr.recbole.export(folder / "ours", folder / "atomic", "planted")
     vectors = write_vectors(folder / "table", dataset)
-    return World(dataset, folder / "atomic", vectors, write_tiny_bert(folder / "bert"))
+    settings = id_settings({"levels": 2, "codes": 8, "kmeans": "scikit-learn"})
+    build_ids(table_input(EmbeddingTable.load(vectors)), folder / "ids", settings)
+    return World(dataset, folder / "atomic", vectors, write_tiny_bert(folder / "bert"), folder / "ids")
 
 
 @pytest.fixture(autouse=True)

@@ -187,4 +187,4 @@ def test_semantic_ids_that_the_settings_name(world: World, tmp_path: Path) -> No
         assert codes[item].tolist() == ids.codes_of([str(name)])[0].tolist()
     assert torch.isfinite(model.eval().predict(rows)).all()
     with pytest.raises(InputError, match="semacdr_ids: IDS"):
-        make(world, tmp_path, item_representation="semantic_id")
+        make(world, tmp_path, item_representation="semantic_id", semacdr_ids=None)

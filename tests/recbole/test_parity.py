@@ -15,6 +15,7 @@ from semacdr import run as run_folder
 from semacdr.data.batches import Batch, TrainBatches
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import Split, make_split
+from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.evaluation.evaluate import evaluate
 from semacdr.models.base import Recommender
@@ -43,7 +44,8 @@ class Sides:
         torch.manual_seed(7)
         name, cls = self.model.plain, model_class(self.model.plain)
         config = {key: self.config[key] for key in cls.Config.model_fields if key in self.config}
-        return run_folder.build_model(name, config, self.dataset, self.split, self.table)
+        ids = SemanticIds.load(self.config["semacdr_ids"]) if cls.reads_codes else None
+        return run_folder.build_model(name, config, self.dataset, self.split, self.table, ids=ids)
 
 
 def both_sides(world: World, folder: Path, name: str = "SemaCDR", epochs: int = 2, **others: Any) -> Sides:
@@ -90,6 +92,7 @@ def test_same_catalogue(world: World, tmp_path: Path) -> None:
     "name",
     [
         "SemaCDR",
+        "SemaCDRGen",
         "SemacdrLLM4CDSR",
         "SemacdrLoID",
         "SemacdrSASRec",
@@ -131,6 +134,7 @@ def test_same_weights_and_loss(name: str, world: World, tmp_path: Path) -> None:
     "name",
     [
         "SemaCDR",
+        "SemaCDRGen",
         "SemacdrLLM4CDSR",
         "SemacdrSASRec",
         "SemacdrMarkov",
