@@ -61,7 +61,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
         (["train", "--model", "SASRec", "--dataset", "no", "--out", "x", "--config", "SASRec"], "no such config"),
         (["evaluate", "no-run"], "not a run folder"),
         (["recommend", "no-run", "--user", "1"], "not a run folder"),
-        (["recommend", "no-run"], "required"),
+        (["recommend", "no-run"], "--history ID,ID,... or --user ID"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_code_2(

@@ -45,6 +45,9 @@ def run(args: argparse.Namespace) -> int:
     from semacdr.errors import InputError
     from semacdr.serving.recommender import RunRecommender
 
+    if args.user is None and args.history is None and args.new_item is None:
+        fix = "--history ID,ID,... or --user ID; only --new-item TEXT needs neither"
+        raise InputError("recommend for whom? neither a history nor a user is given", fix=fix)
     if args.k < 1:
         raise InputError(f"--k {args.k} is not a positive number")
     if args.new_item is not None and args.index is not None:
