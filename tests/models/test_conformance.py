@@ -41,13 +41,8 @@ class TestSemaCDRSemanticIds(GradientConformance):
             self.untrained(dataset, None)
 
 
-class TestSemaCDRBoth(GradientConformance):
-    model = "SemaCDR"
+class TestSemaCDRBoth(TestSemaCDRSemanticIds):
     extra: ClassVar[dict[str, Any]] = {"item_representation": "both", "code_buckets": 256}
-
-    def test_runs_without_text(self, dataset: Dataset) -> None:
-        with pytest.raises(InputError, match="--ids"):
-            self.untrained(dataset, None)
 
 
 class TestSemaCDRGen(GradientConformance):
