@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from semacdr import api
+from semacdr.embedding.id_input import table_input
 from semacdr.embedding.id_statistics import code_counts
 from semacdr.files import read_json, write_json, write_text
 from semacdr.progress import say
@@ -55,7 +56,8 @@ def main() -> None:
                 write_json(timed, {"cpu_seconds": round(time.process_time() - cpu, 1)})
             names = list(dataset.domains)
             domain = np.array([names.index(name) if name in names else -1 for name in ids.domains], np.int64)
-            counts = code_counts(ids.codes[:, :-1], domain, ids.manifest["statistics"]["codes"], len(names))
+            there = table_input(table).vectors.any(axis=1)  # items without text have one code for all of them
+            counts = code_counts(ids.codes[there, :-1], domain[there], ids.manifest["statistics"]["codes"], len(names))
             found.append(
                 {
                     "dataset": dataset.name,
@@ -105,14 +107,15 @@ def mixing(counts_curve: list[list[float]]) -> float:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The tables."""
-    lines = ["# Semantic ids of two catalogues", "", __doc__.split("\n\n")[1].replace("\n", " "), ""]
+    lines = ["# Semantic ids", ""]
     settings = rows[0]["settings"]
     lines += [
         f"{settings['levels']} levels of {settings['codes']} codes, seed {settings['seed']}, one set of codebooks for",
         "the items of both domains. Lists have one value a level. Collisions: share of the items whose codes another",
         "item has, by the nearest codes and before the last token. Error: share of the squared length of the text",
         "vectors that the codes miss. Shared: share of the items in codes that both domains use. The picture,",
-        "`semantic_ids.svg`, shows by how much each code is shared.",
+        "`semantic_ids.svg`, shows by how much each code is shared; its mixing is the chance that two items of one",
+        "code, domains weighed alike, are of different domains, over one half. Items without text need last tokens.",
     ]
     head = "| way | utilisation | entropy, bits | collisions before, after | last tokens | error | shared | CPU s |"
     for name in dict.fromkeys(row["dataset"] for row in rows):
