@@ -118,7 +118,7 @@ class ItemEncoder(nn.Module):
             nn.init.zeros_(self.gate_out.weight)  # start from the plain mean of the views
         self.id: nn.Module
         if self.use_id and codes is not None and not text:
-            self.id = HashedResidual(codes, embedding_dim, max(code_buckets, 1))
+            self.id = HashedResidual(codes, embedding_dim, code_buckets)
         elif self.use_id:
             self.id = nn.Embedding(catalogue.num_items + 1, embedding_dim)
             nn.init.normal_(self.id.weight, std=ID_STD)

@@ -108,6 +108,10 @@ class SemaCDR(VectorRecommender):
         super().__init__(config, catalogue, text)
         c = self.settings = config
         codes = side.codes if side is not None and self.needs_codes(c) else None
+        if codes is None and self.needs_codes(c):
+            raise InputError(
+                f"item_representation={c.item_representation} reads semantic ids; none given", fix="--ids IDS"
+            )
         if c.item_representation == "both" and not text:
             raise InputError("item_representation=both wants text beside the ids", fix="give --embeddings DIR")
         views = {} if c.item_representation == "semantic_id" else select_views(text or {}, c.views)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from torch.nn.functional import layer_norm
 
 from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
+from semacdr.errors import InputError
 from semacdr.models.base import ItemCodes, SideData
 from semacdr.models.code_embedding import CodeEmbedding, HashedResidual, prefix_buckets
 from semacdr.models.semacdr import SemaCDR, SemaCDRConfig
@@ -74,3 +77,13 @@ def test_tables_do_not_grow_with_the_catalogue(tmp_path_factory) -> None:  # typ
 
     sizes = [write_planted(tmp_path_factory.mktemp("data"), items=items) for items in (6, 24)]
     assert parameters(sizes[0]) == parameters(sizes[1])
+
+
+@pytest.mark.parametrize("representation", ["semantic_id", "both"])
+def test_no_semantic_ids_is_an_error(tmp_path: Path, representation: str) -> None:
+    """Not a quiet fall back to a table of ids, which grows with the catalogue."""
+    config = SemaCDRConfig(item_representation=representation, embedding_dim=8, ffn_dim=8)  # type: ignore[arg-type]
+    planted = write_planted(tmp_path)
+    with pytest.raises(InputError, match="reads semantic ids") as error:
+        SemaCDR(config, planted.catalogue(make_split(planted).train_count))
+    assert error.value.fix == "--ids IDS"
