@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from semacdr.config import Settings, build, read_yaml
 from semacdr.data.filters import Filters
 from semacdr.data.readers import ReadOptions, find_format
-from semacdr.data.split_names import LEAVE_ONE_OUT, parse_split
+from semacdr.data.split_names import LEAVE_ONE_OUT, in_full, parse_split
 from semacdr.embedding.id_settings import id_settings
 from semacdr.errors import InputError, nearest
 from semacdr.evaluation.ratings import RATING
@@ -84,7 +84,7 @@ class DatasetEntry(Settings):
     """A data set folder, relative to the data root, taken as it is, instead of format and input."""
     same_as: Name | None = None
     """The entry whose data, embeddings and ids these are, to divide them in another way."""
-    split: str = LEAVE_ONE_OUT
+    split: Annotated[str, AfterValidator(in_full)] = LEAVE_ONE_OUT
     """As in ``semacdr train split=...``."""
     embeddings: Embeddings | None = None
     """Of the items, for the models that read text."""

@@ -70,3 +70,12 @@ def parse_split(name: str, domain: str = "DOMAIN") -> HidingSplit | None:
     if not 1 <= percent <= 99:
         raise InputError(f"{name} holds out {percent} %", fix=f"a whole number from 1 to 99, as in {cold[1]}-10")
     return HidingSplit(cold[1], percent)
+
+
+def in_full(name: str) -> str:
+    """A split's one name: ``cold-item`` is ``cold-item-10``; a name that cannot be read is left for whoever splits."""
+    try:
+        split = parse_split(name)
+    except InputError:
+        return name
+    return name if split is None else split.name

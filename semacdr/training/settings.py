@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from semacdr.config import Settings
-from semacdr.data.split_names import LEAVE_ONE_OUT
+from semacdr.data.split_names import LEAVE_ONE_OUT, in_full
 
 
 class CommonSettings(Settings):
@@ -52,7 +52,7 @@ class TrainSettings(CommonSettings):
 
     valid_protocol: Literal["full", "full-cold", "full-all", "sampled-999", "sampled-100"] = "full"
     """Protocol of the validation that early stopping follows."""
-    split: str = LEAVE_ONE_OUT
+    split: Annotated[str, AfterValidator(in_full)] = LEAVE_ONE_OUT
     """How the data are divided: leave-one-out (a published split is taken as it is); transfer-X:DOMAIN, which hides X %
     of the chosen users' history in a domain; cold-item or cold-item-P, which hold P % of the items (10) out of
     training; cold-user or cold-user-P, which ask P % of the users in several domains (20) for their first step into

@@ -127,7 +127,7 @@ def test_one_folder_under_several_splits(tmp_path: Path) -> None:
     path = write_config(tmp_path, datasets=[PLANTED, cold], models=[{"name": "Markov"}, {"name": "LLM4CDSR"}])
     lines = {(line.dataset, line.label): line for line in make_lines(read_config(path))}
     splits = {key[0]: line.resolved(0)["training"]["split"] for key, line in lines.items()}
-    assert splits == {"planted": "leave-one-out", "new-items": "cold-item"}
+    assert splits == {"planted": "leave-one-out", "new-items": "cold-item-10"}
     assert "split" not in lines["planted", "Markov"].settings  # such cells keep their names
     assert lines["new-items", "Markov"].protocols == ("full", "full-cold")
     assert lines["planted", "LLM4CDSR"].reads == ("items", "users")

@@ -20,6 +20,7 @@ from semacdr.data.review_texts import event_reviews
 from semacdr.data.split_names import parse_split
 from semacdr.data.splits import Examples, Split, make_split
 from semacdr.errors import InputError
+from semacdr.training.settings import TrainSettings
 from tests.data.test_splits import DOMAINS, dataset, example_rows, train_rows
 from tests.planted import write_planted
 from tests.planted_reviews import write_review_rows
@@ -287,6 +288,9 @@ def test_names_in_full() -> None:
     full = ["cold-item-10", "cold-item-10", "cold-user-20", "cold-user-5", "transfer-80:x y"]
     assert [split.name for split in map(parse_split, names) if split] == full
     assert parse_split("leave-one-out") is None
+    # a run keeps the full name, so that what was divided alike stands in one table however it was typed
+    assert [TrainSettings(split=name).split for name in names] == full
+    assert TrainSettings(split="cold-itm").split == "cold-itm"  # whoever splits says what is wrong with it
 
 
 def test_data_that_leave_nothing_to_ask() -> None:
