@@ -21,6 +21,7 @@ import torch
 
 from semacdr.cli import main
 from semacdr.errors import SemacdrError
+from semacdr.evaluation.manifest import EVALUATION
 from semacdr.files import read_json, write_json, write_text
 from semacdr.models.adapter import mean_gate
 from semacdr.models.semacdr import SemaCDR
@@ -85,7 +86,7 @@ def run_demo(out: Path) -> dict[str, Any]:
         run = out / contender.folder
         embeddings = ("--embeddings", table) if contender.text else ()
         _step("train", "--model", contender.model, "--dataset", data, *embeddings, "--out", run, *contender.arguments)
-        if not (run / "evaluation.json").is_file():  # written last
+        if not (run / EVALUATION).is_file():  # written last
             _step("evaluate", run, "--protocol", PROTOCOL, "--json", quiet=True)
         rows += [{**row, "model": contender.label} for row in read_json(run / "metrics_long.json")]
     write_json(out / "leaderboard.json", rows)

@@ -20,7 +20,7 @@ from semacdr import __version__
 from semacdr.bench.config import BenchConfig, slug
 from semacdr.bench.leaderboard import failed_row, published_rows, system_rows
 from semacdr.bench.markdown import tables
-from semacdr.bench.plan import Cell, Line, evaluated, make_cell, make_lines, run_is_done
+from semacdr.bench.plan import Cell, Line, make_cell, make_lines, run_is_done
 from semacdr.bench.plugins import plugin_folders, plugin_note, pretrain
 from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
 from semacdr.bench.record import Record
@@ -28,6 +28,7 @@ from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
 from semacdr.bench.tuning import Study
 from semacdr.errors import InputError, SemacdrError, nearest
+from semacdr.evaluation.manifest import evaluated_protocols
 from semacdr.files import write_json, write_text
 from semacdr.progress import say
 from semacdr.resources import find_config
@@ -217,7 +218,7 @@ class Bench:
 
     def _system(self, line: Line, protocol: str, cells: list[Cell]) -> System | None:
         """What a line's cells give under a protocol; None before the first of them is there."""
-        done = [cell for cell in cells if run_is_done(cell.folder) and protocol in evaluated(cell.folder)]
+        done = [cell for cell in cells if run_is_done(cell.folder) and protocol in evaluated_protocols(cell.folder)]
         if not done:
             return None
         runs = tuple(cell.folder for cell in done)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.cli import main
+from semacdr.evaluation.manifest import EVALUATION, evaluated_protocols
 from semacdr.files import read_json
-
-EVALUATION = "evaluation.json"
 
 
 def _end_with_the_bench() -> None:
@@ -28,13 +27,8 @@ def _end_with_the_bench() -> None:
     threading.Thread(target=wait, name="bench-watch", daemon=True).start()
 
 
-def missing(results: Path, protocols: Sequence[str], coverage: Sequence[int]) -> list[str]:
-    """Of the protocols those that a run's results lack, or have without the coverage that is asked for of ``full``."""
-    return lacking(read_json(results)["protocols"] if results.is_file() else {}, protocols, coverage)
-
-
 def lacking(there: Mapping[str, Mapping[str, Any]], protocols: Sequence[str], coverage: Sequence[int]) -> list[str]:
-    """The same of the protocols that an ``evaluation.json`` names."""
+    """Of the protocols those that are not there, or are without the coverage that is asked for of ``full``."""
     wanted = {f"coverage@{k}" for k in coverage}
     short = {"full"} if "full" in there and wanted - set(there["full"].get("coverage", ())) else set()
     return [protocol for protocol in protocols if protocol not in there or protocol in short]
@@ -44,8 +38,8 @@ def run_cell(folder: Path) -> int:
     """Trains what is not trained, ranks what is not ranked, and returns the exit code of the command that ended it."""
     cell = read_json(folder / "cell.json")
     code = main(["train", "--model", cell["model"], *cell["data"], "--config", cell["settings"], "--out", str(folder)])
-    results = folder / (EVALUATION if cell["on"] == "test" else "evaluation_valid.json")
-    left = missing(results, cell["protocols"], cell["coverage"])
+    there = evaluated_protocols(folder, EVALUATION if cell["on"] == "test" else "evaluation_valid.json")
+    left = lacking(there, cell["protocols"], cell["coverage"])
     if code == 0 and left:
         words = ["--protocol", ",".join(left), "--split", cell["on"]]
         if "full" in left and cell["coverage"]:

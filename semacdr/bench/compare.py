@@ -10,6 +10,7 @@ from semacdr.bench.leaderboard import system_rows
 from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
 from semacdr.errors import InputError
+from semacdr.evaluation.manifest import EVALUATION
 from semacdr.files import canonical_json
 from semacdr.run import read_run
 
@@ -85,6 +86,6 @@ def compare(
 
 def _evaluated(system: System) -> tuple[Path, ...]:
     for run in system.runs:
-        if not (run / "evaluation.json").is_file():
+        if not (run / EVALUATION).is_file():
             raise InputError("not evaluated", where=str(run), fix=f"semacdr evaluate {run}")
     return system.runs

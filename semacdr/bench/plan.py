@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from semacdr.bench.cell import EVALUATION, missing
+from semacdr.bench.cell import lacking
 from semacdr.bench.config import RESERVED, BenchConfig, DatasetEntry, ModelEntry, Range, Space, slug
 from semacdr.bench.identity import code_version, own_code_version
 from semacdr.bench.plugins import FOLDER as PLUGINS
@@ -23,6 +23,7 @@ from semacdr.config import build, read_yaml, split_keys
 from semacdr.data.split_names import LEAVE_ONE_OUT, parse_split
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError, nearest
+from semacdr.evaluation.manifest import evaluated_protocols
 from semacdr.evaluation.metrics import metric_values
 from semacdr.evaluation.protocols import get_protocol
 from semacdr.evaluation.ratings import RATING
@@ -134,7 +135,7 @@ class Cell:
     def state(self) -> State:
         """Done when it is trained and evaluated under every protocol."""
         line = self.line
-        if run_is_done(self.folder) and not missing(self.folder / EVALUATION, line.protocols, line.coverage):
+        if run_is_done(self.folder) and not lacking(evaluated_protocols(self.folder), line.protocols, line.coverage):
             return "done"
         return "failed" if (self.folder / FAILURE).is_file() else "left"
 
@@ -146,12 +147,6 @@ class Cell:
 def run_is_done(folder: Path) -> bool:
     """Whether a run folder's training has ended."""
     return (folder / RUN).is_file() and read_json(folder / RUN)["status"] == "done"
-
-
-def evaluated(folder: Path) -> set[str]:
-    """The protocols under which a run's test targets have been ranked."""
-    path = folder / EVALUATION
-    return set(read_json(path)["protocols"]) if path.is_file() else set()
 
 
 def make_lines(config: BenchConfig) -> list[Line]:

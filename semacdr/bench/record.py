@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from semacdr.bench.cell import EVALUATION, lacking
+from semacdr.bench.cell import lacking
 from semacdr.bench.plan import CELL, RUNS, Cell, run_is_done
 from semacdr.bench.prepare import IDS
 from semacdr.data.dataset import Dataset
@@ -28,6 +28,7 @@ from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError
+from semacdr.evaluation.manifest import EVALUATION
 from semacdr.files import read_json, staged_folder, write_atomic, write_json
 from semacdr.run import LOG, RUN, WEIGHTS
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from semacdr.evaluation.manifest import EVALUATION, evaluated_protocols
 from semacdr.evaluation.results import TRAINING_COLUMNS
 from semacdr.files import fingerprint, read_json
 from semacdr.run import RUN
@@ -35,7 +36,7 @@ class System:
 
     def protocols(self) -> list[str]:
         """The protocols under which every run has been evaluated, in the first run's order."""
-        found = [read_json(run / "evaluation.json")["protocols"] for run in self.runs]
+        found = [evaluated_protocols(run) for run in self.runs]
         return [name for name in found[0] if all(name in others for others in found)]
 
     def rows(self, protocol: str) -> list[list[dict[str, Any]]]:
@@ -51,7 +52,7 @@ class System:
 
     def version(self) -> str:
         """Changes when a run is made or evaluated anew, or anything is to be said of it."""
-        runs = [[str(run), read_json(run / "evaluation.json")] for run in self.runs]
+        runs = [[str(run), read_json(run / EVALUATION)] for run in self.runs]
         return fingerprint([self.dataset, self.label, self.trials, self.note, self.domain, runs])
 
     def cost(self) -> dict[str, Any]:

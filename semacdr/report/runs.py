@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semacdr.errors import InputError
+from semacdr.evaluation.manifest import EVALUATION, evaluated_protocols
 from semacdr.files import read_json
 from semacdr.report.subject import LEAD, LEADS, RUN, Rows, RunEntry, Subject, bench_subject, is_bench
 
 if TYPE_CHECKING:
     from semacdr.bench.systems import System
 
-EVALUATION = "evaluation.json"  # as semacdr.evaluation.results calls it
 UNFINISHED, FINISHED, EVALUATED = range(3)
 
 
@@ -108,7 +108,7 @@ def _compared(
 
 def _left_out(system: System) -> list[str]:
     """A note on each protocol that only some of a system's runs have been evaluated under, and which has no row."""
-    evaluated = [read_json(run / EVALUATION)["protocols"] for run in system.runs]
+    evaluated = [evaluated_protocols(run) for run in system.runs]
     return [
         f"{system.label}: only {sum(name in others for others in evaluated)} of its {len(evaluated)} seeds "
         f"are evaluated under {name}, so that it has no row there."

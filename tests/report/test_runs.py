@@ -122,6 +122,14 @@ def test_a_run_of_another_shape_is_named(tmp_path: Path, text: str, capsys: pyte
     assert str(tmp_path / "b") in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '{"protocols": ["full"]}', '{"protocols": {"full": 1}}', "{"])
+def test_an_evaluation_of_another_shape_is_named(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_run(tmp_path / "a", 0, HITS)
+    (tmp_path / "a" / "evaluation.json").write_text(text)
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'a' / 'evaluation.json'}: " in capsys.readouterr().err
+
+
 def row(model: str, mean: float, domain: str = "all", metric: str = "mse") -> dict[str, Any]:
     place = {"dataset": "d", "protocol": "rating", "subset": "all", "source": "measured"}
     return {**place, "model": model, "mean": mean, "domain": domain, "metric": metric}
