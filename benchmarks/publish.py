@@ -1,0 +1,142 @@
+"""Takes a bench's leaderboard into the committed results, and writes the README's main tables anew.
+
+    semacdr bench bench/food-kitchen.yaml --data-root DIR --out runs/bench/food-kitchen \\
+        --record benchmarks/results/bench/food-kitchen
+    python benchmarks/publish.py runs/bench/food-kitchen      # leaderboard and tests of this bench, then the tables
+    python benchmarks/publish.py                              # the tables alone
+
+A table of the README stands between a pair of marks, <!-- bench NAME --> and <!-- end -->, and holds nothing but what
+benchmarks/results/bench/NAME.json says; a test compares them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "bench"
+README = ROOT / "README.md"
+MARKED = re.compile(r"(<!-- bench ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of each model: protocol, domain, metric."""
+
+    protocol: str
+    domain: str
+    metric: str
+    lower_is_better: bool = False
+
+    @property
+    def head(self) -> str:
+        return self.domain if self.lower_is_better else f"{self.protocol}, {self.domain}"
+
+
+RANKING = [
+    Column(protocol, domain, "ndcg@10")
+    for protocol, domain in [
+        ("full", "all"),
+        ("full", "food"),
+        ("full", "kitchen"),
+        ("sampled-999", "food"),
+        ("sampled-999", "kitchen"),
+    ]
+]
+RATINGS = [Column("rating", domain, "mse", lower_is_better=True) for domain in ("magazines", "fashion")]
+COLUMNS = {"food-kitchen": RANKING, "reviews": RATINGS}
+
+
+def number(value: float) -> str:
+    """As the README writes scores: .1234, 1.050."""
+    return f"{value:.4f}".removeprefix("0") if value < 1 else f"{value:.3f}"
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> str:
+    """Markdown: a line a model, the best of the first column first, published lines in italics where they belong."""
+    found: dict[tuple[str, str], dict[Column, dict[str, Any]]] = {}
+    for row in rows:
+        for column in columns:
+            at = (row["protocol"], row["domain"], row["metric"])
+            if (
+                row["subset"] == "all"
+                and row["status"] == "ok"
+                and at == (column.protocol, column.domain, column.metric)
+            ):
+                found.setdefault((row["model"], row["source"]), {})[column] = row
+    sign = 1 if columns[0].lower_is_better else -1
+
+    def place(cells: dict[Column, dict[str, Any]]) -> tuple[bool, float]:
+        first = cells.get(columns[0])
+        return first is None, 0.0 if first is None else sign * first["mean"]
+
+    best = {
+        column: (min if column.lower_is_better else max)(
+            (cells[column]["mean"] for (_, source), cells in found.items() if column in cells and source == "measured"),
+            default=None,
+        )
+        for column in columns
+    }
+    lines = [
+        "| model | " + " | ".join(column.head for column in columns) + " | seeds | CPU s | peak MiB |",
+        "|---|" + "---|" * (len(columns) + 3),
+    ]
+    for (model, source), cells in sorted(found.items(), key=lambda item: place(item[1])):
+        measured = source == "measured"
+        shown = []
+        for column in columns:
+            if column not in cells:
+                shown.append("")
+                continue
+            row = cells[column]
+            text = number(row["mean"]) + (f" ±{number(row['std'])}" if row["std"] is not None else "")
+            shown.append(f"**{text}**" if measured and row["mean"] == best[column] else text)
+        any_row = next(iter(cells.values()))
+        cost = (
+            [f"{any_row['train_cpu_seconds']:.0f}", f"{any_row['peak_rss_bytes'] / MIB:.0f}"] if measured else ["", ""]
+        )
+        name = model if measured else f"*{model}, published*"
+        lines.append("| " + " | ".join([name, *shown, str(any_row["seeds"]), *cost]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def with_tables(readme: str, results: Path = RESULTS) -> str:
+    """The README with every marked table as the results say."""
+
+    def fresh(match: re.Match[str]) -> str:
+        rows = json.loads((results / f"{match[2]}.json").read_text(encoding="utf-8"))
+        return f"{match[1]}{table(rows, COLUMNS[match[2]])}{match[3]}"
+
+    return MARKED.sub(fresh, readme)
+
+
+def take(bench: Path, results: Path = RESULTS) -> None:
+    """Copies a bench's leaderboard and tests under the bench's name."""
+    name = json.loads((bench / "bench.json").read_text(encoding="utf-8"))["name"]
+    results.mkdir(parents=True, exist_ok=True)
+    for source, target in [
+        ("leaderboard.json", f"{name}.json"),
+        ("leaderboard.md", f"{name}.md"),
+        ("comparisons.json", f"{name}_comparisons.json"),
+    ]:
+        shutil.copyfile(bench / source, results / target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benches", type=Path, nargs="*", metavar="DIR", help="bench folders (--out of semacdr bench)")
+    for bench in parser.parse_args().benches:
+        take(bench)
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

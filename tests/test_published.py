@@ -1,0 +1,63 @@
+"""The README's tables say what the committed results of the benches say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import publish
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- bench " in readme
+    assert publish.with_tables(readme) == readme, "python benchmarks/publish.py"
+
+
+def row(model: str, mean: float, domain: str, **other: Any) -> dict[str, Any]:
+    own = {"protocol": "rating", "metric": "mse", "subset": "all", "std": None, "seeds": 1, "status": "ok"}
+    cost = {"source": "measured", "train_cpu_seconds": 2.4, "peak_rss_bytes": 3 << 20}
+    return {**own, **cost, "model": model, "mean": mean, "domain": domain, **other}
+
+
+def test_a_table_by_hand(tmp_path: Path) -> None:
+    """The best first and bold, failures and subsets left out, published lines apart."""
+    rows = [
+        row("Bad", 1.25, "magazines", std=0.01, seeds=3),
+        row("Good", 0.5, "magazines"),
+        row("Good", 2.0, "fashion"),
+        row("Bad", 1.0, "fashion", subset="item 0"),
+        row("Bad", 1.0, "fashion", metric="mae"),
+        row("Lost", 0.1, "magazines", status="failed"),
+        row("Paper", 0.4, "magazines", source="published", train_cpu_seconds=None, peak_rss_bytes=None, seeds=5),
+    ]
+    (tmp_path / "reviews.json").write_text(json.dumps(rows))
+    found = publish.with_tables("a\n<!-- bench reviews -->\nold\n<!-- end -->\nb\n", tmp_path)
+    assert found.splitlines() == [
+        "a",
+        "<!-- bench reviews -->",
+        "| model | magazines | fashion | seeds | CPU s | peak MiB |",
+        "|---|---|---|---|---|---|",
+        "| *Paper, published* | .4000 |  | 5 |  |  |",
+        "| Good | **.5000** | **2.000** | 1 | 2 | 3 |",
+        "| Bad | 1.250 ±.0100 |  | 3 | 2 | 3 |",
+        "<!-- end -->",
+        "b",
+    ]
+
+
+def test_a_bench_is_taken_under_its_name(tmp_path: Path) -> None:
+    bench, results = tmp_path / "bench", tmp_path / "results"
+    bench.mkdir()
+    for name, text in [("bench.json", '{"name": "shop"}'), ("leaderboard.json", "[]"), ("leaderboard.md", "# shop")]:
+        (bench / name).write_text(text)
+    (bench / "comparisons.json").write_text("[1]")
+    publish.take(bench, results)
+    assert {path.name: path.read_text() for path in results.iterdir()} == {
+        "shop.json": "[]",
+        "shop.md": "# shop",
+        "shop_comparisons.json": "[1]",
+    }
