@@ -7,7 +7,8 @@ vectors_0.npy     the vectors of the first domain, (R, D); engine_0.faiss beside
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,7 +76,7 @@ class SearchIndex:
         """Indexes vectors.
 
         Args:
-            item_ids: (N,) different ids; equal scores are answered in their order.
+            item_ids: (N,) different ids, kept as text; equal scores are answered in their order.
             item_domain: (N,) index into ``domains``.
             vectors: (N, D) float32.
             domains: names.
@@ -83,9 +84,10 @@ class SearchIndex:
             manifest: what is to be kept beside it.
 
         Raises:
-            InputError: vectors that are not numbers, faiss is missing, or a setting does not fit.
+            InputError: an id given twice, vectors that are not numbers, faiss is missing, or a setting does not fit.
         """
         vectors = _checked(vectors, len(item_ids), None)
+        _new_ids(item_ids, ())
         shards = []
         for at in range(len(domains)):
             labels = np.flatnonzero(item_domain == at)
@@ -112,7 +114,7 @@ class SearchIndex:
         return sum(int(shard.alive.sum()) for shard in self.shards)
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._place
+        return str(item_id) in self._place
 
     @property
     def engines(self) -> dict[str, str]:
@@ -137,7 +139,7 @@ class SearchIndex:
             queries: (Q, D) user vectors.
             k: how many; fewer come back only where there are no more.
             domain: to be searched; all by default.
-            exclude: for each query the ids never to be in its answer, unknown ones allowed.
+            exclude: for each query the ids never to be in its answer, as text or not, unknown ones allowed.
 
         Raises:
             InputError: queries of another width or not numbers, a negative ``k``, or an unknown domain.
@@ -155,7 +157,7 @@ class SearchIndex:
     def _rows(self, ids: Iterable[str]) -> dict[int, Int64Array]:
         rows: dict[int, list[int]] = {}
         for item in ids:
-            place = self._place.get(item)
+            place = self._place.get(str(item))  # ids of numbers must not let seen items through
             if place is not None:
                 rows.setdefault(place[0], []).append(place[1])
         return {at: np.array(some, np.int64) for at, some in rows.items()}
@@ -176,27 +178,26 @@ class SearchIndex:
             InputError: an id that is there already or given twice, vectors of another width or not numbers.
         """
         at, vectors = self._domain_index(domain), _checked(vectors, len(item_ids), self.dim)
-        twice = [item for item in item_ids if item in self._place]
-        if twice or len(set(item_ids)) < len(item_ids):
-            raise InputError(f"items are there already or given twice: {', '.join(twice[:5]) or 'in one call'}")
+        ids = _new_ids(item_ids, self._place)
         first, shard = len(self._ids), self.shards[at]
         row = len(shard.labels)
-        shard.add(vectors, np.arange(first, first + len(item_ids), dtype=np.int64))
-        self._place.update((str(item), (at, row + offset)) for offset, item in enumerate(item_ids))
-        self._ids += map(str, item_ids)
-        self._domain += [at] * len(item_ids)
-        self._changed(item_ids)
+        shard.add(vectors, np.arange(first, first + len(ids), dtype=np.int64))
+        self._place.update((item, (at, row + offset)) for offset, item in enumerate(ids))
+        self._ids += ids
+        self._domain += [at] * len(ids)
+        self._changed(ids)
 
     def remove(self, item_ids: Sequence[str]) -> None:
         """Removes items without a rebuild; an id that is not there is an :class:`InputError`, and nothing happens."""
-        unknown = [item for item in item_ids if item not in self._place]
+        ids = list(dict.fromkeys(map(str, item_ids)))
+        unknown = [item for item in ids if item not in self._place]
         if unknown:
             raise InputError(f"{len(unknown)} items are not in the index: {', '.join(unknown[:5])}")
-        for at, rows in self._rows(dict.fromkeys(item_ids)).items():
+        for at, rows in self._rows(ids).items():
             self.shards[at].remove(rows)
-        for item in dict.fromkeys(item_ids):
+        for item in ids:
             del self._place[item]
-        self._changed(item_ids)
+        self._changed(ids)
 
     def _changed(self, item_ids: Sequence[str]) -> None:
         """The fingerprint names a run's own items, and the recall was measured on them."""
@@ -276,6 +277,15 @@ class SearchIndex:
         if name not in self.domains:
             raise InputError(f"no domain {name!r} in this index", fix=nearest(name, self.domains))
         return self.domains.index(name)
+
+
+def _new_ids(item_ids: Sequence[str], there: Container[str]) -> list[str]:
+    """The ids as text; one that is there already or given twice is an :class:`InputError`."""
+    ids = list(map(str, item_ids))
+    twice = [item for item, count in Counter(ids).items() if count > 1 or item in there]
+    if twice:
+        raise InputError(f"{len(twice)} items are there already or given twice: {', '.join(twice[:5])}")
+    return ids
 
 
 def check_count(k: int) -> None:

@@ -285,6 +285,25 @@ def test_wrong_items_change_nothing() -> None:
     assert len(index) == 20
 
 
+def test_ids_that_are_numbers_are_the_same_items_as_text() -> None:
+    """A seen item that is named by its number must not come back, nor an item be there twice."""
+    index = SearchIndex.build([7, 8, 9], np.array([0, 0, 1]), np.eye(3, dtype=np.float32), DOMAINS, index_settings({}))
+    query = np.ones((1, 3), np.float32)
+    assert [hit.item_id for hit in index.search(query, 5, exclude=[[7]])[0]] == ["8", "9"]
+    assert 8 in index
+    with pytest.raises(InputError, match="already or given twice: 7"):
+        index.add([7], query, "tea")
+    index.remove([8])
+    assert [hit.item_id for hit in index.search(query, 5)[0]] == ["7", "9"]
+
+
+def test_an_id_that_is_given_twice_is_not_indexed() -> None:
+    """Only one of the two could be kept out as seen."""
+    ids, domain, vectors = ["a", "b", "a"], np.zeros(3, np.int64), np.eye(3, dtype=np.float32)
+    with pytest.raises(InputError, match="already or given twice: a"):
+        SearchIndex.build(ids, domain, vectors, DOMAINS, index_settings({}))
+
+
 def test_a_path_may_be_text(tmp_path: Path) -> None:
     made(clustered(20, 8)).save(str(tmp_path / "index"))
     assert len(SearchIndex.load(str(tmp_path / "index"))) == 20
