@@ -16,6 +16,8 @@ from semacdr.evaluation.metrics import metric_values
 from semacdr.evaluation.results import format_table
 from semacdr.evaluation.validate import validation_score
 from semacdr.models.base import Recommender
+from semacdr.training.settings import TrainSettings
+from semacdr.training.tasks import RankingTask
 from tests.evaluation.small import Scores, random_vectors
 from tests.planted import write_planted
 
@@ -124,6 +126,19 @@ def test_validation_score_reads_validation_targets(dataset: Dataset) -> None:
     expected = evaluate(model, dataset, split, on="valid", metrics=["ndcg@10"], resamples=10).metrics
     assert scores == pytest.approx({domain: means["ndcg@10"] for domain, means in expected.items()})
     assert scores != validation_score(model, split.test, dataset)
+
+
+def test_early_stopping_follows_its_protocol_on_validation_targets(dataset: Dataset) -> None:
+    """Under full-cold the new items alone compete, by the training counts that the model was made with."""
+    split, model = make_split(dataset, "cold-item-40"), random_vectors(dataset, 0)
+    model.catalogue = dataset.catalogue(split.train_count)
+    followed = {}
+    for protocol in ("full", "full-cold", "sampled-100"):
+        settings = TrainSettings(split="cold-item-40", valid_protocol=protocol)
+        followed[protocol] = RankingTask(model, dataset, split, settings).validate()
+        expected = evaluate(model, dataset, split, protocol, on="valid", metrics=["ndcg@10"], resamples=10).metrics
+        assert followed[protocol] == pytest.approx({place: means["ndcg@10"] for place, means in expected.items()})
+    assert followed["full-cold"]["all"] > followed["full"]["all"]
 
 
 def test_wrong_input_ends_it_before_the_work(dataset: Dataset, tmp_path: Path) -> None:
