@@ -8,11 +8,12 @@ it, and what it was not evaluated under has it trained again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-import shutil
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ class Record:
         path = self._path(cell)
         if not path.is_file():
             return False
-        with zipfile.ZipFile(path) as archive:
+        with self._open(cell) as archive:
             there = json.loads(archive.read(EVALUATION))["protocols"]
         return not lacking(there, cell.line.protocols, cell.line.coverage)
 
@@ -74,7 +75,7 @@ class Record:
             how many came.
 
         Raises:
-            InputError: a recorded cell is about other targets than the data set has.
+            InputError: a recorded cell is damaged, or about other targets than the data set has; what is here stays.
         """
         came = 0
         for cell in cells:
@@ -86,6 +87,17 @@ class Record:
 
     def _path(self, cell: Cell) -> Path:
         return (self.folder / cell.folder.relative_to(self.out / RUNS)).with_suffix(".zip")
+
+    @contextlib.contextmanager
+    def _open(self, cell: Cell) -> Iterator[zipfile.ZipFile]:
+        """The recorded cell; one that is no whole zip file is an :class:`InputError`."""
+        path = self._path(cell)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                yield archive
+        except (zipfile.BadZipFile, zlib.error) as error:
+            fix = "get it again, or delete it and have the cell run"
+            raise InputError(f"damaged record ({error})", where=str(path), fix=fix) from None
 
     def _write(self, cell: Cell, path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -105,9 +117,8 @@ class Record:
                 archive.writestr(entry, content)
 
     def _read(self, cell: Cell) -> None:
-        shutil.rmtree(cell.folder, ignore_errors=True)  # an unfinished training, which is not needed any more
-        cell.folder.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(self._path(cell)) as archive, staged_folder(cell.folder) as staging:
+        # An unfinished training in the folder gives way, but to a whole cell alone.
+        with self._open(cell) as archive, staged_folder(cell.folder) as staging:
             for name in archive.namelist():
                 if name.endswith(DIGEST):
                     continue

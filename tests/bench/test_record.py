@@ -156,8 +156,11 @@ def test_only_a_benchs_own_plugins_go_by_name(tmp_path: Path) -> None:
 def test_a_record_of_other_targets_is_refused(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words, _ = elsewhere(recorded, tmp_path)
+    words, out = elsewhere(recorded, tmp_path)
     (cell,) = (tmp_path / "record" / "planted" / "Markov").glob("*.zip")
+    begun = out / "runs" / "planted" / "Markov" / cell.stem / "checkpoint.safetensors"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(b"an unfinished training")
     with zipfile.ZipFile(cell) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(cell, "w") as archive:
@@ -167,3 +170,19 @@ def test_a_record_of_other_targets_is_refused(
     said = capsys.readouterr().err
     assert "recorded of other targets" in said
     assert cell.name in said
+    assert begun.read_bytes() == b"an unfinished training"
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+def test_a_damaged_record_is_one_message(
+    recorded: Path, tmp_path: Path, cut: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = elsewhere(recorded, tmp_path)
+    (cell,) = (tmp_path / "record" / "planted" / "Markov").glob("*.zip")
+    cell.write_bytes(cell.read_bytes()[:cut])
+    for more in ([], ["--dry-run"]):
+        assert main([*words, *more]) == 2
+        said = capsys.readouterr().err
+        assert "damaged record" in said
+        assert cell.name in said
+    assert not (out / "leaderboard.json").exists()
