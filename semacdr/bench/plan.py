@@ -219,6 +219,10 @@ def _line(
         raise InputError(f"unknown setting {unknown[0]!r} in its space", fix=nearest(unknown[0], keys))
     if entry.plugins and "plugins" not in keys:
         raise InputError(f"{entry.name} takes no plug-ins")
+    followed, hiding = {**taken, **own}.get("valid_protocol"), parse_split(dataset.split)
+    if followed == "full-cold" and (hiding is None or hiding.kind != "cold-item"):  # else every cell would say so
+        what = f"valid_protocol full-cold needs split: cold-item, and data set {dataset.name} has {dataset.split}"
+        raise InputError(what, fix="say with datasets: [...] where the line runs")
     cap = entry.cap_cpu_s or config.cap_cpu_s
     divided = {"split": dataset.split} if domain is None and dataset.split != LEAVE_ONE_OUT else {}
     seeds = entry.seeds or config.seeds

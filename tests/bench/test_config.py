@@ -22,6 +22,7 @@ from semacdr.models.registry import MODELS
 from tests.bench.tiny import TINY, write_config
 
 PUBLISHED = {"model": "x", "dataset": "planted", "protocol": "full", "cite": "y", "values": {"all": {"mrr": 0.1}}}
+COLD = {"valid_protocol": "full-cold"}
 PLANTED = {"name": "planted", "folder": "data"}
 RATED = {"name": "planted", "folder": "data", "protocols": ["rating"], "rating_domains": ["tea"]}
 RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -57,6 +58,8 @@ RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
         ({"datasets": [{"name": "a", "folder": "data", "split": "cold-itm"}]}, "did you mean 'cold-item'"),
         ({"datasets": [{"name": "a", "folder": "data", "split": "cold-item-0"}]}, "holds out 0 %"),
         ({"models": [{"name": "SASRec", "settings": {"split": "cold-item"}}]}, "split of the data set"),
+        ({"models": [{"name": "SASRec", "settings": COLD}]}, "planted has leave-one-out"),
+        ({"models": [{"name": "SASRec"}], "defaults": COLD}, "planted has leave-one-out"),
         ({"datasets": [PLANTED, {"name": "b", "same_as": "plantet"}]}, "did you mean 'planted'"),
         ({"datasets": [PLANTED, {"name": "b", "same_as": "b"}]}, "the same as another"),
         ({"datasets": [PLANTED, {"name": "b", "same_as": "planted", "folder": "data"}]}, "a folder, or same_as"),
@@ -132,6 +135,11 @@ def test_one_folder_under_several_splits(tmp_path: Path) -> None:
     assert lines["new-items", "Markov"].protocols == ("full", "full-cold")
     assert lines["planted", "LLM4CDSR"].reads == ("items", "users")
     assert lines["new-items", "LLM4CDSR"].reads == ("items",)  # profiles of users tell of hidden events
+    write_config(
+        tmp_path, datasets=[PLANTED, cold], models=[{"name": "SASRec", "datasets": ["new-items"]}], defaults=COLD
+    )
+    (line,) = make_lines(read_config(path))
+    assert line.resolved(0)["training"]["valid_protocol"] == "full-cold"
 
 
 def test_the_code_of_a_model_counts_without_its_words(tmp_path: Path) -> None:
