@@ -177,7 +177,8 @@ class Runner:
 
     def _ended(self, job: Job, code: int) -> None:
         seconds = time.monotonic() - job.started
-        folders = [data.folder.resolve() for data in self.bench.data.values()]
+        prepared = self.bench.data.values()
+        folders = [path.resolve() for data in prepared for path in (data.folder, *data.tables.values())]
         error = None if code == 0 else _error(job, code, self.bench.out, folders)
         self.clock.add(job.kind, seconds)
         self.waiting.extendleft(reversed(job.ended(error, seconds)))
@@ -256,7 +257,7 @@ def _write_job(
 
 
 def _error(job: Job, code: int, out: Path, folders: Sequence[Path]) -> str:
-    """One line on why a process ended; of data folders the last name."""
+    """One line on why a process ended; of the folders of data and tables the last name."""
     text = (job.folder / LOG).read_text(errors="replace")
     if code < 0:
         return f"killed by signal {-code}" + (": out of memory, perhaps" if code == -9 else "")

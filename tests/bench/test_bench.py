@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from semacdr.cli import main
+from semacdr.data.dataset import Dataset
 from semacdr.files import read_json
 from tests.bench.tiny import TINY, write_config
+from tests.planted import write_vectors
 from tests.planted_reviews import write_reviews
 
 MODELS = [
@@ -101,6 +104,20 @@ def test_a_failed_cell_is_a_row_with_its_error(folder: Path, capsys: pytest.Capt
     assert "1 of 4 cells failed" in said
     assert "--retry-failed" in said
     assert "seed 0: done" not in said  # nothing ran
+
+
+def test_an_error_names_no_place_of_this_machine(tmp_path: Path) -> None:
+    """A leaderboard is passed on; tables that are taken as they are may lie anywhere."""
+    entry = {"name": "planted", "folder": "data", "embeddings": {"folder": "tables/mine"}}
+    config = write_config(tmp_path, datasets=[entry], models=[{"name": "TextKNN"}], protocols=["full"])
+    data = Dataset.load(tmp_path / "data")
+    write_vectors(tmp_path / "tables" / "mine", replace(data, item_ids="other " + data.item_ids))
+    assert main(["bench", str(config), "--out", str(tmp_path / "out")]) == 1
+    (row,) = read_json(tmp_path / "out" / "leaderboard.json")
+    assert "none of the data set's items" in row["status"]
+    assert "mine" in row["status"]
+    for name in ("leaderboard.json", "leaderboard.md", "bench.json"):
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
 
 
 def test_published_rows_are_tested_against_nothing(folder: Path) -> None:
