@@ -170,7 +170,11 @@ def _ids_folder(entry: DatasetEntry, out: Path) -> Path:
 
 
 def _has_ids(entry: DatasetEntry, out: Path, root: DataRoot) -> bool:
-    return entry.ids is not None and _is_made(_ids_folder(entry, out), _ids_key(entry, out, root))
+    if entry.ids is None or entry.embeddings is None:
+        return False
+    # ids of a table that is to be made anew are to be made anew themselves, though they fit the table that lies there
+    table = _has_table(entry, ITEMS, entry.embeddings, out, root)
+    return table and _is_made(_ids_folder(entry, out), _ids_key(entry, out, root))
 
 
 def _ids_key(entry: DatasetEntry, out: Path, root: DataRoot) -> Key:

@@ -119,6 +119,38 @@ def test_semantic_ids_are_made_once_and_again_when_their_settings_change(tmp_pat
     assert prepare(other, tmp_path / "out", here(tmp_path)).table_fingerprints["ids"] != first.table_fingerprints["ids"]
 
 
+def test_ids_of_a_table_that_is_to_be_made_again_are_missing_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a line that reads ids alone counts as done by those of the old table."""
+    from semacdr.bench import prepare as module
+    from tests.planted import write_planted, write_vectors
+
+    data = write_planted(tmp_path / "data", users=10)
+    run = module.command
+
+    def command(words: list[str]) -> None:
+        if words[0] == "embed":
+            write_vectors(tmp_path / "out" / "embeddings" / "planted", data, seed=int(words[-1]))
+        else:
+            run(words)
+
+    def entry(encoder: str) -> DatasetEntry:
+        ids = {"levels": 1, "codes": 4}
+        own = {"name": "planted", "folder": "data", "embeddings": {"encoder": encoder}, "ids": ids}
+        return DatasetEntry.model_validate(own)
+
+    monkeypatch.setattr(module, "command", command)
+    first = prepare(entry("1"), tmp_path / "out", here(tmp_path), subjects=("ids",))
+    assert first.missing == ()
+    there = prepared(entry("2"), tmp_path / "out", here(tmp_path))
+    assert there is not None
+    assert (there.tables, there.missing) == ({}, ("items", "ids"))
+    second = prepare(entry("2"), tmp_path / "out", here(tmp_path), subjects=("ids",))
+    assert second.missing == ()
+    assert second.table_fingerprints["ids"] != first.table_fingerprints["ids"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"ids": {"levls": 2}, "embeddings": {}}, "levels"), ({"ids": {}}, "made of its embeddings")],
