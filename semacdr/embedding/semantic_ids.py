@@ -134,12 +134,15 @@ class SemanticIds:
 
     def codes_of(self, item_ids: Iterable[str]) -> Int32Array:
         """(n, M + 1) ids of items of the catalogue; an unknown item is an :class:`InputError`."""
-        rows = []
-        for item in item_ids:
-            if item not in self.item_index:
-                raise InputError(f"no semantic id for item {item!r}", where=str(self.path))
-            rows.append(self.item_index[item])
-        return self.codes[rows]
+        wanted = list(item_ids)
+        missing = [item for item in wanted if item not in self.item_index]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(wanted)} items have no semantic id, for example {missing[0]!r}",
+                where=str(self.path),
+                fix="make ids of a table that has them: semacdr ids --embeddings DIR",
+            )
+        return self.codes[[self.item_index[item] for item in wanted]]
 
     def nearest(self, vectors: FloatArray) -> Int32Array:
         """(n, E) joined views -> (n, M) codes by the codebooks alone, without a last token."""

@@ -111,8 +111,9 @@ def test_lookups(tmp_path: Path) -> None:
     first = int(ids.codes[7, 0])
     assert ids.with_prefix([first]) == [f"i{at}" for at in np.flatnonzero(ids.codes[:, 0] == first)]
     assert ids.with_prefix(ids.codes[7].tolist()) == ["i7"]
-    with pytest.raises(InputError, match="no semantic id for item 'x'"):
-        ids.codes_of(["x"])
+    with pytest.raises(InputError, match="2 of 3 items have no semantic id, for example 'x'") as error:
+        ids.codes_of(["x", "i7", "y"])
+    assert "semacdr ids" in str(error.value.fix)
     with pytest.raises(InputError, match=r"where \(n, 8\) is needed"):
         ids.encode(np.zeros((2, 9), np.float32))
     with pytest.raises(InputError, match="not finite"):
