@@ -153,7 +153,7 @@ class RunRecommender:
         seen = torch.from_numpy(items.astype(np.int64))[None]
         found, scores = model.beam(self._batch(items, domain, user), k, width, seen)
         there = found[0] > 0
-        return self._named(found[0][there], scores[0][there])
+        return self._named(found[0][there], self._numbers(scores[0])[there])
 
     def _searched(
         self, index: SearchIndex, items: Int32Array, domain: int, k: int, user: str | None
@@ -257,7 +257,14 @@ class RunRecommender:
         with torch.no_grad():
             encoded = self.model.encode(self._batch(items, domain, user))
             scores = self.model.score(encoded, candidates)[0]
-        if isinstance(self.model, VectorRecommender) and not torch.isfinite(scores).all():
+        return self._numbers(scores)
+
+    def _numbers(self, scores: torch.Tensor) -> torch.Tensor:
+        """The scores, if they are some; minus infinity stands for what cannot be, but for an inner product."""
+        wrong = torch.isnan(scores)
+        if isinstance(self.model, VectorRecommender):
+            wrong = ~torch.isfinite(scores)
+        if wrong.any():
             raise InputError("the model gives scores that are not numbers", where=str(self.run.path), fix="train again")
         return scores
 

@@ -146,6 +146,16 @@ def test_users_of_one_beam_may_want_different_domains(run: Path) -> None:
     assert sorted(items[0].tolist()) == tea.tolist()
 
 
+@pytest.mark.parametrize("beam", [None, 5])
+def test_scores_that_are_not_numbers_are_an_error(run: Path, beam: int | None) -> None:
+    recommender = RunRecommender.load(run)
+    assert isinstance(recommender.model, SemaCDRGen)
+    with torch.no_grad():
+        recommender.model.target.weight.fill_(math.nan)
+    with pytest.raises(InputError, match="not numbers"):
+        recommender.recommend(["tea1"], "tea", beam=beam)
+
+
 def test_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["recommend", str(run), "--user", "u9", "--target-domain", "tea", "--k", "3"]
     assert main([*asked, "--json"]) == 0
