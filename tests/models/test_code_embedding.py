@@ -15,7 +15,7 @@ from semacdr.data.dataset import Dataset
 from semacdr.data.splits import make_split
 from semacdr.errors import InputError
 from semacdr.models.base import ItemCodes, SideData
-from semacdr.models.code_embedding import CodeEmbedding, HashedResidual, prefix_buckets
+from semacdr.models.code_embedding import CodeEmbedding, HashedResidual, PrefixVectors, prefix_buckets
 from semacdr.models.semacdr import SemaCDR, SemaCDRConfig
 from tests.planted import write_planted
 
@@ -38,6 +38,22 @@ def test_the_last_token_counts_in_the_residual_alone() -> None:
     model, residual = CodeEmbedding(TINY, 4, 64, 0.0), HashedResidual(TINY, 4, 1_000_003)
     torch.testing.assert_close(model(TINY.codes[[1]]), model(TINY.codes[[2]]))
     assert not torch.equal(residual(torch.tensor([1])), residual(torch.tensor([2])))
+
+
+def test_a_prefix_has_the_row_of_its_last_code_and_one_of_its_own() -> None:
+    """Ids (1, 0, 0) and (1, 0, 1) part at the last token; (0, 1, 0) shares nothing but that token's row."""
+    model = PrefixVectors(TINY, 4, 1_000_003)
+    buckets = prefix_buckets(TINY.codes, 1_000_003)
+    ids = torch.tensor([1, 2, 3])
+    with torch.no_grad():
+        levels = [model.of_level(ids, level) for level in range(3)]
+        for level, found in enumerate(levels):
+            want = model.levels[level].weight[TINY.codes[1:, level]] + model.prefixes.weight[buckets[1:, level]]
+            torch.testing.assert_close(found, want)
+        torch.testing.assert_close(model(ids), sum(levels))
+    for level, alike in enumerate((True, True, False)):
+        assert torch.equal(levels[level][0], levels[level][1]) == alike
+    assert not torch.equal(levels[2][0], levels[2][2])
 
 
 def test_a_code_is_another_one_below_another_prefix() -> None:

@@ -105,6 +105,14 @@ def test_the_whole_id_of_an_event_is_read() -> None:
     assert not torch.allclose(states[0], states[1], atol=1e-4)
 
 
+def test_the_domain_of_an_event_is_read() -> None:
+    """Items 3 and 4 have one id, in two domains."""
+    model = tiny(embedding_dim=8)
+    histories = [np.array([item], np.int32) for item in (3, 4)]
+    states = model.encode(history_batch(histories, [0, 0], 5)).states
+    assert not torch.allclose(states[0], states[1], atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gen")
@@ -131,6 +139,15 @@ def test_a_wide_beam_recommends_what_scoring_everything_does(run: Path) -> None:
         assert {one.domain for one in narrow} == {domain}
         assert 0 < len(narrow) <= 5
     assert len(recommender.recommend([], "tea", k=3, beam=50)) == 3
+
+
+def test_a_beam_leaves_out_what_a_long_history_holds(run: Path) -> None:
+    """The model reads the newest events alone, and the older ones may not come out either."""
+    history = [f"{domain}{item}" for domain in ("tea", "pans", "rugs") for item in range(12 if domain == "tea" else 24)]
+    recommender = RunRecommender.load(run)
+    assert recommender.model.max_seq_len <= len(history) - 2  # the first teas are too old
+    found = recommender.recommend(history, "tea", k=30, beam=50)
+    assert sorted(one.item_id for one in found) == sorted(f"tea{item}" for item in range(12, 24))
 
 
 def test_users_of_one_beam_may_want_different_domains(run: Path) -> None:
