@@ -49,7 +49,7 @@ def build_ids(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset 
     key = fingerprint({"version": FORMAT_VERSION, "views": list(given.widths), **inputs})
     skipped = holds_finished(out, KIND, key)
     if not skipped:
-        _make(given, out, settings, dataset, {"fingerprint": key, **inputs})
+        _make(given, out, settings, dataset, {"fingerprint": key, "encoder": given.encoder, **inputs})
     return {
         "out": str(out),
         "skipped": skipped,

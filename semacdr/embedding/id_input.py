@@ -29,12 +29,14 @@ class IdInput:
         vectors: (N, E) views side by side; a zero row is an item without text.
         widths: view -> its columns of ``vectors``, in order.
         source: provenance with a fingerprint of the vectors.
+        encoder: hash of the weights of the text encoder that they are from; None where they are no text's.
     """
 
     item_ids: StrArray
     vectors: FloatArray
     widths: Mapping[str, int]
     source: Mapping[str, Any]
+    encoder: str | None = None
 
 
 def table_input(table: EmbeddingTable, views: Sequence[str] | None = None) -> IdInput:
@@ -44,7 +46,8 @@ def table_input(table: EmbeddingTable, views: Sequence[str] | None = None) -> Id
         raise InputError(f"views {chosen}: name each view once", where=str(table.path))
     joined = join_views({view: table.matrix(view) for view in chosen})
     source = {"kind": "embedding-table", "fingerprint": table.fingerprint}
-    return IdInput(table.item_ids, joined, dict.fromkeys(chosen, table.text_dim), source)
+    encoder = table.manifest.get("encoder", {}).get("weights_sha256")
+    return IdInput(table.item_ids, joined, dict.fromkeys(chosen, table.text_dim), source, encoder)
 
 
 def join_views(views: Mapping[str, FloatArray]) -> FloatArray:

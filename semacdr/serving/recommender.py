@@ -14,6 +14,8 @@ import torch
 from semacdr.data.batches import Batch, history_batch
 from semacdr.data.schema import TITLE, Int32Array
 from semacdr.embedding.encoder import SentenceEncoder
+from semacdr.embedding.semantic_ids import SemanticIds
+from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
 from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
 from semacdr.models.base import VectorRecommender
@@ -201,7 +203,8 @@ class RunRecommender:
             encoder: where the text encoder of the run's table is, if the table does not say.
 
         Raises:
-            InputError: the model does not read text, its encoder is not at hand, or an unknown id or domain.
+            InputError: the model does not read text, its encoder is not at hand or not that of its semantic ids, or an
+                unknown id or domain.
         """
         model = self.model
         if not isinstance(model, SemaCDR) or not model.items.views or self.run.table is None:
@@ -218,7 +221,9 @@ class RunRecommender:
         text_vector = torch.from_numpy(np.array(found.encode([text])))
         with torch.no_grad():
             codes = None
-            if self.run.ids is not None:  # a view that the new item has no text for is stood in for by its content
+            if self.run.ids is not None:
+                _check_encoder(self.run.ids, self.run.table)
+                # a view that the new item has no text for is stood in for by its content
                 joined = np.tile(text_vector.numpy(), len(self.run.ids.manifest["widths"]))
                 codes = torch.from_numpy(self.run.ids.nearest(joined)).long()
             vector = model.items.new_vectors({"content": text_vector}, torch.tensor([domain]), codes).float()
@@ -267,6 +272,20 @@ class RunRecommender:
         if wrong.any():
             raise InputError("the model gives scores that are not numbers", where=str(self.run.path), fix="train again")
         return scores
+
+
+def _check_encoder(ids: SemanticIds, table: EmbeddingTable) -> None:
+    """The encoder of a run's table must be that of its ids: another one's vectors get codes that mean nothing."""
+    if "encoder" in ids.manifest:
+        same = ids.manifest["encoder"] == table.manifest["encoder"]["weights_sha256"]
+    else:  # older ids name their table alone
+        same = ids.manifest["source"]["fingerprint"] == table.fingerprint
+    if not same:
+        raise InputError(
+            "the ids are not known to be of the text encoder of the run's table, so a new text has no codes",
+            where=str(ids.path),
+            fix=f"make ids with semacdr ids --embeddings {table.path} and train with them",
+        )
 
 
 def _table_encoder(made_with: Mapping[str, Any], place: str | None) -> SentenceEncoder:

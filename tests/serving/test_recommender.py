@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from semacdr.cli import main
 from semacdr.data.dataset import Dataset
 from semacdr.embedding.build import build_table
 from semacdr.embedding.encoder import SentenceEncoder
+from semacdr.embedding.table import EmbeddingTable, write_table
 from semacdr.errors import InputError
 from semacdr.serving.recommender import RunRecommender
 from semacdr.training.trainer import train
@@ -148,6 +150,45 @@ def test_a_new_item_enters_by_its_codes(folder: Path, representation: str) -> No
     assert new.score == pytest.approx(scores["tea23"], abs=1e-4)
     other = recommender.new_item("a frying pan of iron", "tea", ["tea1"])
     assert other.score != pytest.approx(new.score, abs=1e-6)
+
+
+def coded(folder: Path, name: str, ids: Path) -> RunRecommender:
+    settings = {**SMALL, "epochs": 0, "item_representation": "semantic_id", "code_buckets": 64}
+    return RunRecommender.load(train("SemaCDR", folder / "data", folder / name, folder / "table", settings, ids=ids))
+
+
+def views_of(folder: Path, name: str, encoder: str | None, views: tuple[str, ...]) -> Path:
+    """Semantic ids of the table's content as several views, by an encoder of another name if so wanted."""
+    table = EmbeddingTable.load(folder / "table")
+    made = {key: value for key, value in table.manifest.items() if key not in ("kind", "format_version", "text_dim")}
+    if encoder is not None:
+        made["encoder"] = {**made["encoder"], "weights_sha256": encoder}
+    rows = dict.fromkeys(views, np.arange(len(table.item_ids)))
+    manifest = {**made, "views": list(views), "fingerprint": name}
+    write_table(folder / f"{name}-table", table.item_ids, table.matrix("content"), rows, manifest)
+    words = ["--embeddings", str(folder / f"{name}-table"), "--out", str(folder / f"{name}-ids")]
+    assert main(["ids", *words, "--levels", "2", "--codes", "4"]) == 0
+    return folder / f"{name}-ids"
+
+
+def test_a_new_item_stands_in_for_every_view_of_the_ids(folder: Path) -> None:
+    """The ids are of another table than the run's, by the same encoder."""
+    recommender = coded(folder, "two", views_of(folder, "two-views", None, ("content", "domain_agnostic")))
+    scores = {item.item_id: item.score for item in recommender.recommend(["tea1"], "tea", k=100)}
+    assert recommender.new_item("tea number 23", "tea", ["tea1"]).score == pytest.approx(scores["tea23"], abs=1e-4)
+
+
+def test_a_new_item_wants_the_encoder_of_the_ids(folder: Path) -> None:
+    """Codes of another encoder's vectors mean nothing, though the vectors may be as wide."""
+    ids = views_of(folder, "foreign", "0" * 64, ("content",))
+    with pytest.raises(InputError, match="text encoder") as error:
+        coded(folder, "foreign", ids).new_item("tea number 23", "tea")
+    assert "semacdr ids --embeddings" in str(error.value.fix)
+    older = json.loads((ids / "manifest.json").read_text())
+    del older["encoder"]
+    (ids / "manifest.json").write_text(json.dumps(older))
+    with pytest.raises(InputError, match="text encoder"):
+        RunRecommender.load(folder / "foreign").new_item("tea number 23", "tea")
 
 
 def test_ids_that_are_not_read_or_are_missing_or_moved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
