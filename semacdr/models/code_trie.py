@@ -54,7 +54,7 @@ class CodeTrie(nn.Module):
         num_domains: G.
 
     Raises:
-        ValueError: two items of a domain with one id.
+        ValueError: two items of a domain with one id, or a domain without items.
     """
 
     parent: Tensor  # (n,), of a start itself
@@ -67,6 +67,8 @@ class CodeTrie(nn.Module):
     def __init__(self, codes: Tensor, item_domain: Tensor, trained: Tensor, num_domains: int) -> None:
         super().__init__()
         self.num_domains, self.levels = num_domains, codes.shape[1]
+        if bool((torch.bincount(item_domain[1:].long(), minlength=num_domains) == 0).any()):
+            raise ValueError("a domain has no items")
         items = torch.arange(1, len(codes))
         here, base, size = item_domain[1:].long(), 0, num_domains  # nodes of the items in a level, its first, how many
         parent, item = [torch.arange(size)], [torch.zeros(size, dtype=torch.long)]
@@ -102,7 +104,8 @@ class CodeTrie(nn.Module):
     def cross_entropy(self, states: Tensor, level: int, target: Tensor, vectors: Vectors) -> Tensor:
         """Sum over events of the softmax cross-entropy of one code, among those that count after the codes before it.
 
-        Memory does not grow with the number of children: a node with thousands of last tokens is read in chunks.
+        A node with more than :data:`WIDE` children, thousands of last tokens say, is read in chunks; of the others
+        every pair of an event and a child is held at once.
 
         Args:
             states: (P, D).

@@ -112,9 +112,10 @@ class SemaCDR(VectorRecommender):
             raise InputError(
                 f"item_representation={c.item_representation} reads semantic ids; none given", fix="--ids IDS"
             )
-        if c.item_representation == "both" and not text:
-            raise InputError("item_representation=both wants text beside the ids", fix="give --embeddings DIR")
         views = {} if c.item_representation == "semantic_id" else select_views(text or {}, c.views)
+        if c.item_representation == "both" and not views:
+            fix = "give --embeddings DIR and leave views out, or item_representation=semantic_id"
+            raise InputError("item_representation=both wants text beside the ids", fix=fix)
         use_id = c.use_id and (codes is None or bool(views) or c.code_buckets > 0)
         if not use_id and not views and codes is None:
             raise InputError("use_id=false leaves nothing of an item without text tables", fix="give --embeddings DIR")

@@ -36,6 +36,9 @@ from semacdr.models.code_trie import CodeTrie
 from semacdr.models.layers import CausalEncoder, init_weights, positions_from_end
 from semacdr.models.settings import AttentionSettings
 
+BLOCK_USERS = 64
+"""Users whose log probabilities are computed at once; while they are, they take six times what is kept of them."""
+
 
 class SemaCDRGenConfig(AttentionSettings):
     """Settings of SemaCDRGen."""
@@ -140,8 +143,9 @@ class SemaCDRGen(Recommender):
         if domain not in encoded.tables:
             with torch.no_grad():
                 states = encoded.states + self.target.weight[domain]
-                table = self.trie.log_probabilities(states, domain, self.code_vectors)
-            encoded.tables[domain] = table.contiguous()
+                blocks = states.split(BLOCK_USERS)
+                tables = [self.trie.log_probabilities(some, domain, self.code_vectors) for some in blocks]
+            encoded.tables[domain] = torch.cat(tables)
         return encoded.tables[domain]
 
     def beam(self, batch: Batch, k: int = 10, width: int = 32, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -103,3 +103,12 @@ def test_no_semantic_ids_is_an_error(tmp_path: Path, representation: str) -> Non
     with pytest.raises(InputError, match="reads semantic ids") as error:
         SemaCDR(config, planted.catalogue(make_split(planted).train_count))
     assert error.value.fix == "--ids IDS"
+
+
+def test_both_wants_a_view_of_text(tmp_path: Path) -> None:
+    planted = write_planted(tmp_path)
+    codes = ItemCodes(torch.arange(planted.num_items + 1)[:, None].expand(-1, 2), (planted.num_items + 1,))
+    text = {"content": torch.ones(planted.num_items + 1, 4)}
+    config = SemaCDRConfig(item_representation="both", views=[], embedding_dim=8, ffn_dim=8)
+    with pytest.raises(InputError, match="wants text beside the ids"):
+        SemaCDR(config, planted.catalogue(make_split(planted).train_count), text, side=SideData(codes=codes))

@@ -219,3 +219,8 @@ def test_two_items_with_one_id_are_refused() -> None:
     with pytest.raises(ValueError, match="one semantic id"):
         trie_of([*TINY, (0, (0, 3, 1), True)])
     trie_of([*TINY, (1, (0, 3, 1), True)])  # in another domain it is another id
+
+
+def test_a_domain_without_items_is_refused() -> None:
+    with pytest.raises(ValueError, match="a domain has no items"):
+        trie_of([TINY[0], (0, (0, 0, 0), True), (2, (0, 3, 1), True)])

@@ -15,6 +15,7 @@ from semacdr.data.batches import Batch, TrainBatches, history_batch
 from semacdr.data.dataset import Catalogue
 from semacdr.data.splits import make_split
 from semacdr.errors import InputError
+from semacdr.models import semacdr_gen
 from semacdr.models.base import ItemCodes, SideData
 from semacdr.models.semacdr_gen import SemaCDRGen, SemaCDRGenConfig
 from semacdr.serving.recommender import RunRecommender
@@ -64,6 +65,16 @@ def test_loss_and_scores_of_a_tiny_trie(monkeypatch: pytest.MonkeyPatch) -> None
     scores = model.score(encoded, torch.arange(1, 6))[0]
     # item 5 is scored beside its trained sibling, whose logit is log 2 above its own
     assert scores.tolist() == pytest.approx([math.log(p) for p in (1 / 2, 1 / 4, 1 / 4, 1, 1 / 8)], abs=1e-6)
+
+
+def test_users_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(embedding_dim=8)
+    histories = [np.array(items, np.int32) for items in ([1], [3, 4], [2, 1, 4], [4], [3])]
+    batch = history_batch(histories, [0] * 5, 5)
+    whole = model.score(model.encode(batch), torch.arange(1, 6))
+    monkeypatch.setattr(semacdr_gen, "BLOCK_USERS", 2)
+    torch.testing.assert_close(model.score(model.encode(batch), torch.arange(1, 6)), whole)
+    assert len(whole[:, 0].unique()) == 5
 
 
 def test_gradient_of_a_tiny_trie(monkeypatch: pytest.MonkeyPatch) -> None:
