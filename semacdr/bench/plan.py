@@ -223,6 +223,9 @@ def _line(
     if followed == "full-cold" and (hiding is None or hiding.kind != "cold-item"):  # else every cell would say so
         what = f"valid_protocol full-cold needs split: cold-item, and data set {dataset.name} has {dataset.split}"
         raise InputError(what, fix="say with datasets: [...] where the line runs")
+    if is_own(entry.name) and hiding is not None:
+        what = f"RecBole's own models know leave-one-out alone, and data set {dataset.name} has {dataset.split}"
+        raise InputError(what, fix="say with datasets: [...] where the line runs")
     cap = entry.cap_cpu_s or config.cap_cpu_s
     divided = {"split": dataset.split} if domain is None and dataset.split != LEAVE_ONE_OUT else {}
     seeds = entry.seeds or config.seeds

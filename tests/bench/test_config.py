@@ -65,7 +65,10 @@ RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
         ({"datasets": [PLANTED, {"name": "b", "same_as": "planted", "folder": "data"}]}, "a folder, or same_as"),
         ({"datasets": [PLANTED, {"name": "b", "same_as": "planted", "embeddings": {}}]}, "embeddings of planted"),
         ({"datasets": [{**RATED, "split": "cold-user"}]}, "ratings have a split of their own"),
-        ({"datasets": [{**PLANTED, "split": "cold-user"}], "models": [{"name": "recbole:GRU4Rec"}]}, "leave-one-out"),
+        (
+            {"datasets": [{**PLANTED, "split": "cold-user"}], "models": [{"name": "recbole:GRU4Rec"}]},
+            "know leave-one-out alone",
+        ),
         ({"metric": "ndgc@10"}, "unknown metric"),
         ({"published": [{**PUBLISHED, "dataset": "other"}]}, "unknown data set 'other'"),
         ({"published": [{**PUBLISHED, "protocol": "sampled-999"}]}, "which this bench has not"),
