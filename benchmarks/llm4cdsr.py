@@ -91,9 +91,9 @@ Peak memory is that of the process, whose allocator keeps what earlier steps and
 paired test takes the seeds that both sides have.
 
 In rows with profiles 297 of 1,600 users have one, written by SmolLM2-135M-Instruct over vLLM: the first 300 users, 10
-clusters, `semacdr profile users --limit 300 --prompts user/cluster/v1.j2 user/overall/v1.j2`. Of faithful with bce and no
-profiles two of three seeds never got better than after their first epoch and were stopped after eleven: what profiles
-seem to add there is mostly that this did not happen with them."""
+clusters, `semacdr profile users --limit 300 --prompts user/cluster/v1.j2 user/overall/v1.j2`. Of faithful with bce and
+without profiles two of three seeds never got better than after their first epoch and were stopped after eleven: what
+profiles seem to add there is mostly that this did not happen with them."""
 
 
 def run_folder(work: Path, dataset: str, cell: str, seed: int) -> Path:
