@@ -5,7 +5,8 @@ are those of an embedding table (``--embeddings``), or by default a power law, e
 cluster sizes proportional to rank^-0.7, centres twice as far apart as members lie from them. Queries are members of
 the same clusters. Each kind runs in a process of its own: build time, the growth of the process's peak memory over
 its data, p50 and p99 of single queries and of blocks of 1,000, recall@10 against exact, and how many answers an
-engine left to a search of everything. Writes index.json and index.md.
+engine left to a search of everything. Writes index.json and index.md after every kind and goes on from them: what was
+measured on such a machine with such vectors is not measured again.
 
 example: OMP_NUM_THREADS=1 python benchmarks/index.py --items 100000 1000000
          OMP_NUM_THREADS=1 python benchmarks/index.py --items 20000 --out somewhere
@@ -46,19 +47,39 @@ def main() -> None:
     if args.worker:
         print(json.dumps(measure(args.worker, args.data, args.singles, args.blocks)))
         return
-    where = machine()  # first: what it cannot find is known before hours of cells
-    cells = []
-    for items in args.items:
-        with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder), items, args.dim, args.clusters, args.embeddings)
-            cells.append({"items": items, "kinds": {kind: one(kind, folder, args) for kind in args.kinds}})
     spread = "power law" if args.embeddings is None else args.embeddings.name
-    whole = {"machine": where, "dim": args.dim, "clusters": args.clusters, "spread": spread, "cells": cells}
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "index.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    text = markdown(whole)
-    (args.out / "index.md").write_text(text, encoding="utf-8")
-    print(text)
+    head = {"machine": machine(), "dim": args.dim, "clusters": args.clusters, "spread": spread}
+    done = measured(args.out, head)
+    for items in args.items:
+        left = [kind for kind in args.kinds if kind not in done.get(items, {})]
+        if left:
+            with tempfile.TemporaryDirectory() as folder:
+                make(Path(folder), items, args.dim, args.clusters, args.embeddings)
+                for kind in left:
+                    done.setdefault(items, {})[kind] = one(kind, folder, args)
+                    write(args.out, head, done)
+    print(write(args.out, head, done))
+
+
+def measured(out: Path, head: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Items -> kind -> numbers, of an earlier call on such a machine with such vectors."""
+    if not (out / "index.json").is_file():
+        return {}
+    whole = json.loads((out / "index.json").read_text(encoding="utf-8"))
+    same = all(whole[name] == value for name, value in head.items())
+    return {cell["items"]: cell["kinds"] for cell in whole["cells"]} if same else {}
+
+
+def write(out: Path, head: dict[str, Any], done: dict[int, dict[str, Any]]) -> str:
+    """Both files; the second as text."""
+    cells = [
+        {"items": items, "kinds": {k: done[items][k] for k in KINDS if k in done[items]}} for items in sorted(done)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "index.json").write_text(json.dumps({**head, "cells": cells}, indent=2) + "\n", encoding="utf-8")
+    text = markdown({**head, "cells": cells})
+    (out / "index.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def one(kind: str, folder: str, args: argparse.Namespace) -> dict[str, Any]:
