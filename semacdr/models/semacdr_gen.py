@@ -78,6 +78,9 @@ class SemaCDRGen(Recommender):
             raise InputError("SemaCDRGen decodes semantic ids, and none are given", fix="--ids IDS")
         trained = torch.from_numpy(catalogue.train_count > 0)
         num_domains = len(catalogue.domains)
+        for domain, name in enumerate(catalogue.domains):
+            if not (catalogue.item_domain[1:] == domain).any():
+                raise InputError(f"domain {name!r} has no items to decode", fix="leave it out of the data set")
         self.trie = CodeTrie(side.codes.codes, self.item_domain, trained, num_domains)
         self.read = PrefixVectors(side.codes, c.embedding_dim, c.code_buckets)
         self.codes = PrefixVectors(side.codes, c.embedding_dim, c.code_buckets)
@@ -143,9 +146,10 @@ class SemaCDRGen(Recommender):
         if domain not in encoded.tables:
             with torch.no_grad():
                 states = encoded.states + self.target.weight[domain]
-                blocks = states.split(BLOCK_USERS)
-                tables = [self.trie.log_probabilities(some, domain, self.code_vectors) for some in blocks]
-            encoded.tables[domain] = torch.cat(tables)
+                table = states.new_empty(len(states), len(self.trie.items_of(domain)))
+                for some, rows in zip(states.split(BLOCK_USERS), table.split(BLOCK_USERS)):
+                    rows.copy_(self.trie.log_probabilities(some, domain, self.code_vectors))
+            encoded.tables[domain] = table
         return encoded.tables[domain]
 
     def beam(self, batch: Batch, k: int = 10, width: int = 32, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,14 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> SemaCDRGen:
     return model
 
 
+def test_a_domain_without_items_is_an_error() -> None:
+    ids = np.array(["", "a", "b"], object)
+    catalogue = Catalogue(ids, np.array([-1, 0, 0], np.int8), ("tea", "pans"), np.array([0, 1, 1]))
+    side = SideData(codes=ItemCodes(torch.tensor([(0, 0), (0, 0), (0, 1)]), (2,)))
+    with pytest.raises(InputError, match="domain 'pans' has no items"):
+        SemaCDRGen(SemaCDRGenConfig(), catalogue, side=side)
+
+
 def batch_of(*targets: int) -> Batch:
     items = torch.ones(1, len(targets), dtype=torch.long)
     return Batch(items, torch.tensor([len(targets)]), torch.tensor([targets]))
@@ -73,7 +81,12 @@ def test_users_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = history_batch(histories, [0] * 5, 5)
     whole = model.score(model.encode(batch), torch.arange(1, 6))
     monkeypatch.setattr(semacdr_gen, "BLOCK_USERS", 2)
+    at_once, scored = [], model.trie.log_probabilities
+    monkeypatch.setattr(
+        model.trie, "log_probabilities", lambda states, *rest: at_once.append(len(states)) or scored(states, *rest)
+    )
     torch.testing.assert_close(model.score(model.encode(batch), torch.arange(1, 6)), whole)
+    assert at_once == [2, 2, 1] * 2  # of either domain
     assert len(whole[:, 0].unique()) == 5
 
 
