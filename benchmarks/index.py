@@ -6,7 +6,7 @@ cluster sizes proportional to rank^-0.7, centres twice as far apart as members l
 the same clusters. Each kind runs in a process of its own: build time, the growth of the process's peak memory over
 its data, p50 and p99 of single queries and of blocks of 1,000, recall@10 against exact, and how many answers an
 engine left to a search of everything. Writes index.json and index.md after every kind and goes on from them: what was
-measured on such a machine with such vectors is not measured again.
+measured on such a machine with such vectors is not measured again; what another one measured is left alone.
 
 example: OMP_NUM_THREADS=1 python benchmarks/index.py --items 100000 1000000
          OMP_NUM_THREADS=1 python benchmarks/index.py --items 20000 --out somewhere
@@ -49,6 +49,7 @@ def main() -> None:
         return
     spread = "power law" if args.embeddings is None else args.embeddings.name
     head = {"machine": machine(), "dim": args.dim, "clusters": args.clusters, "spread": spread}
+    head |= {"singles": args.singles, "blocks": args.blocks}
     done = measured(args.out, head)
     for items in args.items:
         left = [kind for kind in args.kinds if kind not in done.get(items, {})]
@@ -66,8 +67,10 @@ def measured(out: Path, head: dict[str, Any]) -> dict[int, dict[str, Any]]:
     if not (out / "index.json").is_file():
         return {}
     whole = json.loads((out / "index.json").read_text(encoding="utf-8"))
-    same = all(whole[name] == value for name, value in head.items())
-    return {cell["items"]: cell["kinds"] for cell in whole["cells"]} if same else {}
+    other = [name for name, value in head.items() if whole.get(name) != value]
+    if other:
+        raise SystemExit(f"{out}/index.json was measured with another {', '.join(other)}: give --out, or delete it")
+    return {cell["items"]: cell["kinds"] for cell in whole["cells"]}
 
 
 def write(out: Path, head: dict[str, Any], done: dict[int, dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@
     python benchmarks/publish.py                              # the tables alone
 
 A table of the README stands between a pair of marks, <!-- bench NAME --> and <!-- end -->, and holds nothing but what
-benchmarks/results/bench/NAME.json says; a test compares them.
+benchmarks/results/bench/NAME.json says; a test compares them. Seeds and costs are those of the first column's runs.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> str:
             row = cells[column]
             text = number(row["mean"]) + (f" ±{number(row['std'])}" if row["std"] is not None else "")
             shown.append(f"**{text}**" if measured and row["mean"] == best[column] else text)
-        any_row = next(iter(cells.values()))
+        any_row = cells.get(columns[0]) or next(iter(cells.values()))
         cost = (
             [f"{any_row['train_cpu_seconds']:.0f}", f"{any_row['peak_rss_bytes'] / MIB:.0f}"] if measured else ["", ""]
         )

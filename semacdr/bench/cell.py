@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from semacdr.cli import main
-from semacdr.evaluation.manifest import EVALUATION, evaluated_protocols
+from semacdr.evaluation.manifest import evaluated_protocols
 from semacdr.files import read_json
 
 
@@ -38,7 +38,7 @@ def run_cell(folder: Path) -> int:
     """Trains what is not trained, ranks what is not ranked, and returns the exit code of the command that ended it."""
     cell = read_json(folder / "cell.json")
     code = main(["train", "--model", cell["model"], *cell["data"], "--config", cell["settings"], "--out", str(folder)])
-    there = evaluated_protocols(folder, EVALUATION if cell["on"] == "test" else "evaluation_valid.json")
+    there = evaluated_protocols(folder, cell["on"])
     left = lacking(there, cell["protocols"], cell["coverage"])
     if code == 0 and left:
         words = ["--protocol", ",".join(left), "--split", cell["on"]]

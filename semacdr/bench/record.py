@@ -29,7 +29,7 @@ from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError
-from semacdr.evaluation.manifest import EVALUATION
+from semacdr.evaluation.manifest import EVALUATION, protocols_of
 from semacdr.files import read_json, staged_folder, write_atomic, write_json
 from semacdr.run import LOG, RUN, WEIGHTS
 
@@ -59,7 +59,7 @@ class Record:
         if not path.is_file():
             return False
         with self._open(cell) as archive:
-            there = json.loads(archive.read(EVALUATION))["protocols"]
+            there = protocols_of(json.loads(archive.read(EVALUATION)), path)
         return not lacking(there, cell.line.protocols, cell.line.coverage)
 
     def keep(self, cell: Cell) -> None:
@@ -90,12 +90,14 @@ class Record:
 
     @contextlib.contextmanager
     def _open(self, cell: Cell) -> Iterator[zipfile.ZipFile]:
-        """The recorded cell; one that is no whole zip file is an :class:`InputError`."""
+        """The recorded cell; one that is no whole zip file of an evaluated run is an :class:`InputError`."""
         path = self._path(cell)
         try:
             with zipfile.ZipFile(path) as archive:
+                if EVALUATION not in archive.namelist():
+                    raise zipfile.BadZipFile(f"no {EVALUATION} in it")
                 yield archive
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             fix = "get it again, or delete it and have the cell run"
             raise InputError(f"damaged record ({error})", where=str(path), fix=fix) from None
 

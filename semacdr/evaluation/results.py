@@ -19,6 +19,7 @@ from semacdr import __version__
 from semacdr.data.schema import SplitName
 from semacdr.evaluation.coverage import is_coverage
 from semacdr.evaluation.evaluate import ALL, RESAMPLES, Result
+from semacdr.evaluation.manifest import evaluation_name, protocols_of
 from semacdr.evaluation.protocols import Protocol
 from semacdr.files import file_sha256, fingerprint, read_json, write_atomic, write_json
 from semacdr.run import WEIGHTS
@@ -46,13 +47,14 @@ def write_results(folder: Path, run: Mapping[str, Any], results: Sequence[Result
     on = results[0].on
     suffix = "" if on == "test" else f"_{on}"
     long_path, path = folder / f"metrics_long{suffix}.json", folder / f"metrics{suffix}.json"
-    manifest_path = folder / f"evaluation{suffix}.json"
+    manifest_path = folder / evaluation_name(on)
     code = fingerprint({"run": dict(run), "weights": file_sha256(folder / WEIGHTS)})
     rows: list[dict[str, Any]] = []
     protocols: dict[str, Any] = {}
-    if manifest_path.is_file() and (manifest := read_json(manifest_path))["run"] == code:
+    before = read_json(manifest_path) if manifest_path.is_file() else None
+    if isinstance(before, dict) and before.get("run") == code:
         new = {result.protocol.name for result in results}
-        protocols = {name: entry for name, entry in manifest["protocols"].items() if name not in new}
+        protocols = {name: entry for name, entry in protocols_of(before, manifest_path).items() if name not in new}
         rows = [row for row in read_json(long_path) if row["protocol"] in protocols]
     else:
         for old in (path for kind in ("ranks", "predictions") for path in folder.glob(f"{kind}-*-{on}.parquet")):

@@ -144,7 +144,7 @@ def _dataset_names(manifests: Mapping[Path, dict[str, Any]]) -> dict[Path, str]:
     The split and the start of the fingerprint stand beside a name that several share: what is not tested on the same
     targets must not stand in one table.
     """
-    from semacdr.data.split_names import LEAVE_ONE_OUT
+    from semacdr.data.split_names import LEAVE_ONE_OUT, in_full
 
     versions: dict[str, set[str]] = {}
     splits: dict[tuple[str, bool], set[str]] = {}
@@ -153,7 +153,7 @@ def _dataset_names(manifests: Mapping[Path, dict[str, Any]]) -> dict[Path, str]:
         training = manifest["training"]
         rates = "domain" in training  # ratings are divided in their own way, beside the split of the rankings
         # RecBole's own models name no split: they have the default
-        split = f"split seed {training.get('split_seed')}" if rates else training.get("split") or LEAVE_ONE_OUT
+        split = f"split seed {training.get('split_seed')}" if rates else in_full(training.get("split") or LEAVE_ONE_OUT)
         own[run] = (manifest["dataset_name"], rates, split)
         versions.setdefault(own[run][0], set()).add(manifest["dataset_fingerprint"])
         splits.setdefault(own[run][:2], set()).add(split)

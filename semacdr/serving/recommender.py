@@ -217,12 +217,13 @@ class RunRecommender:
             raise InputError("the text of the new item is empty")
         check_count(k)
         domain = self._domain(target_domain)
+        if self.run.ids is not None:
+            _check_encoder(self.run.ids, self.run.table)
         found = _table_encoder(self.run.table.manifest["encoder"], encoder)
         text_vector = torch.from_numpy(np.array(found.encode([text])))
         with torch.no_grad():
             codes = None
             if self.run.ids is not None:
-                _check_encoder(self.run.ids, self.run.table)
                 # a view that the new item has no text for is stood in for by its content
                 joined = np.tile(text_vector.numpy(), len(self.run.ids.manifest["widths"]))
                 codes = torch.from_numpy(self.run.ids.nearest(joined)).long()

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from semacdr import run as run_folder
 from semacdr.config import Settings, build, split_keys
 from semacdr.data.dataset import Dataset
-from semacdr.data.split_names import parse_split
+from semacdr.data.split_names import in_full, parse_split
 from semacdr.data.splits import make_split
 from semacdr.device import pick_device
 from semacdr.embedding.semantic_ids import SemanticIds
@@ -360,6 +360,8 @@ def already_trained(out: Path, manifest: dict[str, Any], defaults: Settings) -> 
     if not (out / run_folder.RUN).is_file():
         return False
     there = read_json(out / run_folder.RUN)
+    if "split" in there["training"]:
+        there["training"]["split"] = in_full(there["training"]["split"])  # older runs have it as it was typed
     if there["model"] == manifest["model"]:
         there["config"] = {**defaults.model_dump(mode="json"), **there["config"]}
     if there["status"] != "done" and not (out / run_folder.CHECKPOINT).is_file():

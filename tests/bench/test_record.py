@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -173,13 +175,22 @@ def test_a_record_of_other_targets_is_refused(
     assert begun.read_bytes() == b"an unfinished training"
 
 
-@pytest.mark.parametrize("cut", [0, 100])
+def without_evaluation(whole: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            if name != "evaluation.json":
+                new.writestr(name, old.read(name))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:100], without_evaluation])
 def test_a_damaged_record_is_one_message(
-    recorded: Path, tmp_path: Path, cut: int, capsys: pytest.CaptureFixture[str]
+    recorded: Path, tmp_path: Path, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = elsewhere(recorded, tmp_path)
     (cell,) = (tmp_path / "record" / "planted" / "Markov").glob("*.zip")
-    cell.write_bytes(cell.read_bytes()[:cut])
+    cell.write_bytes(damage(cell.read_bytes()))
     for more in ([], ["--dry-run"]):
         assert main([*words, *more]) == 2
         said = capsys.readouterr().err

@@ -69,6 +69,12 @@ def test_other_splits_and_other_data_stand_in_other_tables(tmp_path: Path) -> No
     assert {test["dataset"] for test in subject.tests} == {"six, leave-one-out, version f"}
 
 
+def test_a_split_has_one_name_however_it_was_typed(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", 0, HITS, "Popularity", split="cold-item")
+    fake_run(tmp_path / "b", 0, HITS, "Markov", split="cold-item-10")
+    assert tables(read_subject([tmp_path])) == {"six": {"Popularity", "Markov"}}
+
+
 def test_one_data_set_keeps_its_name(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", 0, HITS, "Popularity")
     fake_run(tmp_path / "b", 0, HITS, "Biases", domain="x", split_seed=0)  # ratings, divided in their own way

@@ -13,6 +13,7 @@ import pytest
 
 from semacdr.cli import main
 from semacdr.errors import InputError
+from semacdr.files import read_json, write_json
 from semacdr.training.checkpoint import load_tensors, save_tensors
 from tests.planted import write_planted
 
@@ -60,6 +61,18 @@ def test_a_second_call_finds_it_done_and_other_settings_are_refused(
     assert main(command(data, tmp_path / "run", "epochs=2")) == 2
     assert "holds another run" in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_a_run_from_when_splits_were_kept_as_typed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_planted(tmp_path / "data", users=30).path
+    asked = command(data, tmp_path / "run", "epochs=1", "split=cold-item-10")
+    assert main(asked) == 0
+    manifest = read_json(tmp_path / "run" / "run.json")
+    assert manifest["training"]["split"] == "cold-item-10"
+    manifest["training"]["split"] = "cold-item"
+    write_json(tmp_path / "run" / "run.json", manifest)
+    assert main(asked) == 0
+    assert "already trained" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
