@@ -220,11 +220,13 @@ def _line(
     if entry.plugins and "plugins" not in keys:
         raise InputError(f"{entry.name} takes no plug-ins")
     followed, hiding = {**taken, **own}.get("valid_protocol"), parse_split(dataset.split)
-    if followed == "full-cold" and (hiding is None or hiding.kind != "cold-item"):  # else every cell would say so
-        what = f"valid_protocol full-cold needs split: cold-item, and data set {dataset.name} has {dataset.split}"
-        raise InputError(what, fix="say with datasets: [...] where the line runs")
-    if is_own(entry.name) and hiding is not None:
-        what = f"RecBole's own models know leave-one-out alone, and data set {dataset.name} has {dataset.split}"
+    wanted = None  # else every cell would say so
+    if followed == "full-cold" and (hiding is None or hiding.kind != "cold-item"):
+        wanted = "valid_protocol full-cold needs split: cold-item"
+    elif is_own(entry.name) and hiding is not None:
+        wanted = "RecBole's own models know leave-one-out alone"
+    if wanted:
+        what = f"{wanted}, and data set {dataset.name} has {dataset.split}"
         raise InputError(what, fix="say with datasets: [...] where the line runs")
     cap = entry.cap_cpu_s or config.cap_cpu_s
     divided = {"split": dataset.split} if domain is None and dataset.split != LEAVE_ONE_OUT else {}
