@@ -47,7 +47,7 @@ class UniSRecConfig(SequenceSettings):
 
 
 class Whitening(nn.Module):
-    """``(dropout(x) - b) W``: (n, E) -> (n, D)."""
+    """``dropout(x) W - b W``: (n, E) -> (n, D). ``b`` outside the product spares the gradient of all text vectors."""
 
     def __init__(self, text_dim: int, embedding_dim: int, dropout: float) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Whitening(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, E) -> (n, D)."""
-        out: Tensor = self.linear(self.dropout(x) - self.bias)
+        out: Tensor = self.linear(self.dropout(x)) - self.linear(self.bias)
         return out
 
 
