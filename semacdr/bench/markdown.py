@@ -151,9 +151,10 @@ def _subsets(rows: Rows, metric: str) -> list[str]:
         if not names:
             continue
         sizes = {name: next(row["n_targets"] for row in shown if row["subset"] == name) for name in names}
+        strict = "strict (a later day than the event before), " if "strict" in names else ""
         lines += [
-            f"{metric} of subsets of the targets{'' if place == ALL else f' in {place}'}: strict (a later day than the "
-            "event before), by training events of the item, by events of the user in the domain (number of targets):",
+            f"{metric} of subsets of the targets{'' if place == ALL else f' in {place}'}: {strict}"
+            "by training events of the item, by events of the user in the domain (number of targets):",
             "",
             f"| model | {' | '.join(f'{name} ({sizes[name]})' for name in names)} |",
             "|---" * (1 + len(names)) + "|",
