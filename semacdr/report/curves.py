@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from semacdr.report.places import manifest_of
 from semacdr.report.subject import CURVES, RunEntry
 
 PREFIXES = {"valid_": "", "recbole_valid_": "RecBole's "}
@@ -15,7 +16,8 @@ def curve(run: RunEntry) -> dict[str, Any] | None:
     """The losses and validation scores of a run by epoch; None where none are kept, as of a counting model.
 
     Returns:
-        ``{dataset, model, domain, seed, metric, points}``, a point being ``[epoch, loss, score]``.
+        ``{dataset, model, domain, seed, metric, protocol, points}``, a point being ``[epoch, loss, score]``. Scores of
+        different protocols do not belong on one axis; the protocol is None where a training has no choice of it.
     """
     path = run.folder / CURVES
     if not path.is_file():
@@ -37,4 +39,5 @@ def curve(run: RunEntry) -> dict[str, Any] | None:
     if not points:
         return None
     head = {"dataset": run.dataset, "model": run.label, "domain": run.domain, "seed": run.seed}
-    return {**head, "metric": metric, "points": points}
+    training = (manifest_of(run) or {}).get("training", {})
+    return {**head, "metric": metric, "protocol": training.get("valid_protocol"), "points": points}

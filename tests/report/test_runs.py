@@ -157,6 +157,17 @@ def test_the_curve_of_recboles_own_model(tmp_path: Path) -> None:
     assert found is not None
     assert found["metric"] == "RecBole's ndcg@10"
     assert found["points"] == [[1, 2.5, 0.25], [2, 2.0, None]]
+    assert found["protocol"] is None
+
+
+def test_a_curve_names_the_protocol_of_its_scores(tmp_path: Path) -> None:
+    """ABXI is validated among 999 negatives: on one axis with full ranking it would look like the best by far."""
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.5, "valid_ndcg@10": {"all": 0.25}}\n')
+    manifest = {"dataset_fingerprint": "", "training": {"valid_protocol": "sampled-999"}}
+    write_json(tmp_path / "run.json", manifest)
+    found = curve(RunEntry("d", "ABXI", tmp_path, 0))
+    assert found is not None
+    assert (found["metric"], found["protocol"]) == ("ndcg@10", "sampled-999")
 
 
 def test_examples_are_ranked_as_the_evaluation_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,14 @@ function drawCurves(section, width) {
   const grid = el("div", { class: "grid wide" });
   const inner = panelWidth(width, 26, 2);
   grid.append(curvePanel("Training loss", "loss", inner, mine, 1));
-  for (const metric of distinct(mine.map((entry) => entry.metric)).filter(Boolean))
-    grid.append(curvePanel(`Validation ${metric}`, metric, inner, mine.filter((entry) => entry.metric === metric),
-      2));
+  const scored = mine.filter((entry) => entry.metric);
+  for (const what of distinct(scored.map(validation)))
+    grid.append(curvePanel(`Validation ${what}`, what, inner, scored.filter((entry) => validation(entry) === what), 2));
   section.append(grid);
 }
+
+// A protocol has an axis of its own: among 999 negatives the same model scores many times as high.
+const validation = (entry) => `${entry.metric}${entry.protocol ? `, ${entry.protocol}` : ""}`;
 
 const runName = (entry) => `${entry.model}${entry.domain ? `, ${entry.domain}` : ""}, seed ${entry.seed}`;
 
