@@ -29,6 +29,8 @@ def curve(run: RunEntry) -> dict[str, Any] | None:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
+        if not isinstance(line, dict) or "epoch" not in line:
+            continue
         key = next((key for key in line if key.startswith(tuple(PREFIXES))), None)
         value = None
         if key is not None:
@@ -39,5 +41,10 @@ def curve(run: RunEntry) -> dict[str, Any] | None:
     if not points:
         return None
     head = {"dataset": run.dataset, "model": run.label, "domain": run.domain, "seed": run.seed}
-    training = (manifest_of(run) or {}).get("training", {})
-    return {**head, "metric": metric, "protocol": training.get("valid_protocol"), "points": points}
+    return {**head, "metric": metric, "protocol": _protocol(run), "points": points}
+
+
+def _protocol(run: RunEntry) -> str | None:
+    training = (manifest_of(run) or {}).get("training")
+    name = training.get("valid_protocol") if isinstance(training, dict) else None
+    return name if isinstance(name, str) else None

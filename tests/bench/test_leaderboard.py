@@ -161,3 +161,13 @@ def test_published_and_failed_rows_stand_apart(tmp_path: Path) -> None:
     assert lines.index(published) > lines.index(measured)
     assert "- broken, seed 1: no GPU" in lines
     assert [row["source"] for row in rows].count("published") == 1
+
+
+def test_strict_is_explained_where_it_is_a_column(tmp_path: Path) -> None:
+    rows = system_rows(System("six", "ours", (fake_run(tmp_path / "a", 0, [HIT] * 6),)), "full")
+    loose = [row for row in rows if row["subset"] != "strict"]
+    seldom = [*loose, {**loose[0], "subset": "item 0"}]
+    for some, said in ((rows, True), (seldom, False)):
+        text = tables(some, [], lambda _: "hr@10")
+        assert "of subsets of the targets" in text
+        assert ("strict (a later day than the event before)" in text) is said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from semacdr.files import read_json
+from semacdr.files import read_json, write_json
 from semacdr.report.report import write_report
-from semacdr.report.subject import Subject
+from semacdr.report.subject import RunEntry, Subject
 from tests.report.planted_bench import LABEL, MARKUP
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
@@ -237,6 +238,26 @@ def test_many_published_rows_leave_room_for_measured_ones(browser: Any, tmp_path
     page = opened(browser, Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "bars.html")
     names = page.eval_on_selector_all("#domains svg text:not(.strong)", "all => all.map((one) => one.textContent)")
     assert names == [f"m{19 - at}" for at in range(7)] + [f"p{at} (published)" for at in range(7)]
+    page.close()
+
+
+def test_scores_of_different_validations_stand_apart(browser: Any, tmp_path: Path) -> None:
+    """Among 999 negatives a model scores many times what it does among all items: one axis would compare them."""
+    runs = []
+    for name, protocol in {"a": "full", "b": "sampled-999", "c": "full", "d": None}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        scored = {"valid_ndcg@10": {"all": 0.25}} if protocol else {}
+        (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "loss": 2.5, **scored}))
+        write_json(folder / "run.json", {"dataset_fingerprint": "", "training": {"valid_protocol": protocol}})
+        runs.append(RunEntry("many", name, folder, 0))
+    rows = [{**ROW, "model": run.label, "mean": 0.5} for run in runs]
+    page = opened(browser, Subject("apart", rows, [], tuple(runs), {"full": "ndcg@10"}), tmp_path / "apart.html")
+    titles = page.locator("#training h3").all_text_contents()
+    assert titles == ["Training loss", "Validation ndcg@10 under full", "Validation ndcg@10 under sampled-999"]
+    lines = [page.locator("#training figure").nth(at).locator("path.mark title").count() for at in range(3)]
+    assert lines == [4, 2, 1]
+    assert page.heard == []
     page.close()
 
 

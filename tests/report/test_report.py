@@ -88,8 +88,8 @@ def test_a_bench_has_everything(bench: Path) -> None:
     assert {row["source"] for row in rows} == {"measured", "published"}
     assert [row["model"] for row in rows if row["status"] != "ok"] == ["no GPU"]
     assert data["lead"] == {"full": "ndcg@10", "sampled-100": "ndcg@10", "rating": "mse"}
-    drawn = {(curve["model"], curve["metric"]) for curve in data["curves"]}
-    assert drawn == {("SemaCDR", "ndcg@10"), (LABEL, "ndcg@10")}
+    drawn = {(curve["model"], curve["metric"], curve["protocol"]) for curve in data["curves"]}
+    assert drawn == {("SemaCDR", "ndcg@10", "full"), (LABEL, "ndcg@10", "full")}
     assert all([point[0] for point in curve["points"]] == [1, 2, 3] for curve in data["curves"])
     planted, shop = data["datasets"]
     assert [each["model"] for each in planted["maps"]] == ["SemaCDR", LABEL]

@@ -170,6 +170,16 @@ def test_a_curve_names_the_protocol_of_its_scores(tmp_path: Path) -> None:
     assert (found["metric"], found["protocol"]) == ("ndcg@10", "sampled-999")
 
 
+@pytest.mark.parametrize("training", [None, [], "full", {"valid_protocol": ["full"]}])
+def test_a_damaged_run_json_costs_a_curve_its_protocol_alone(tmp_path: Path, training: object) -> None:
+    lines = ['{"epoch": 1, "loss": 2.5, "valid_ndcg@10": {"all": 0.25}}', "7", "[]", "{}"]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    write_json(tmp_path / "run.json", {"dataset_fingerprint": "", "training": training})
+    found = curve(RunEntry("d", "ABXI", tmp_path, 0))
+    assert found is not None
+    assert (found["protocol"], found["points"]) == (None, [[1, 2.5, 0.25]])
+
+
 def test_examples_are_ranked_as_the_evaluation_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A target that the user has had before competes; level scores stand in the order of the items."""
     write_planted(tmp_path / "data", users=60)

@@ -11,7 +11,7 @@ function drawCurves(section, width) {
 }
 
 // A protocol has an axis of its own: among 999 negatives the same model scores many times as high.
-const validation = (entry) => `${entry.metric}${entry.protocol ? `, ${entry.protocol}` : ""}`;
+const validation = (entry) => `${entry.metric}${entry.protocol ? ` under ${entry.protocol}` : ""}`;
 
 const runName = (entry) => `${entry.model}${entry.domain ? `, ${entry.domain}` : ""}, seed ${entry.seed}`;
 

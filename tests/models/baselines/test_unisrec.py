@@ -47,6 +47,18 @@ def test_the_adaptor_is_the_gated_sum_of_its_experts() -> None:
             assert abs(float(out[row, d]) - expected) < 1e-5
 
 
+@torch.no_grad()
+def test_dropout_is_on_the_text_and_not_on_the_bias() -> None:
+    torch.manual_seed(1)
+    layer = Whitening(6, 2, 0.5).train()
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(50, 6)
+    torch.manual_seed(2)
+    out = layer(x)
+    torch.manual_seed(2)
+    torch.testing.assert_close(out, (layer.dropout(x) - layer.bias) @ layer.linear.weight.T)
+
+
 def test_the_gate_has_noise_in_training_alone() -> None:
     torch.manual_seed(1)
     adaptor = ExpertAdaptor(3, 2, 2, 0.0)
