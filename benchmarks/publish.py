@@ -41,18 +41,14 @@ class Column:
         return self.domain if self.lower_is_better else f"{self.protocol}, {self.domain}"
 
 
-RANKING = [
-    Column(protocol, domain, "ndcg@10")
-    for protocol, domain in [
-        ("full", "all"),
-        ("full", "food"),
-        ("full", "kitchen"),
-        ("sampled-999", "food"),
-        ("sampled-999", "kitchen"),
-    ]
-]
+def ranking(*domains: str) -> list[Column]:
+    """Full ranking over all domains first, then each domain under both protocols."""
+    places = [("full", "all"), *((name, domain) for name in ("full", "sampled-999") for domain in domains)]
+    return [Column(protocol, domain, "ndcg@10") for protocol, domain in places]
+
+
 RATINGS = [Column("rating", domain, "mse", lower_is_better=True) for domain in ("magazines", "fashion")]
-COLUMNS = {"food-kitchen": RANKING, "reviews": RATINGS}
+COLUMNS = {"food-kitchen": ranking("food", "kitchen"), "art-office": ranking("art", "office"), "reviews": RATINGS}
 
 
 def number(value: float) -> str:
