@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from semacdr.data.batches import Batch
 from semacdr.data.dataset import Catalogue
 from semacdr.models.base import Loss, Recommender, SideData, TextTables
-from semacdr.models.layers import ID_STD, init_weights
+from semacdr.models.layers import ID_STD, Dropout, init_weights
 from semacdr.models.losses import triplet
 from semacdr.models.reviews import PluginPath, ReviewEncoder, ReviewSettings
 from semacdr.models.softmax import CandidateSoftmax, Scope
@@ -141,7 +141,7 @@ class LoID(Recommender):
         for module in self.children():
             if module is not self.reviews and isinstance(module, nn.Linear):
                 init_weights(module)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.softmax = CandidateSoftmax(catalogue, config.scope, config.num_negatives)
         self.register_buffer("trained", torch.from_numpy(catalogue.train_count > 0).float(), persistent=False)
 
@@ -271,14 +271,15 @@ class LoID(Recommender):
         user's texts) and ``v_u = p_u + sum_j b_uj V_i^j`` (the user asks the item's).
         """
         scale = self.settings.embedding_dim**-0.5
-        asks_user = _weights(items.query @ users.keys.transpose(1, 2) * scale, users.mask.unsqueeze(1))  # (B, n, k)
-        logits = (items.keys * users.query[:, None, None, :]).sum(3) * scale
+        asks_user = _weights(_dots(items.query, users.keys) * scale, users.mask.unsqueeze(1))  # (B, n, k)
+        logits = _dots(items.keys.flatten(1, 2), users.query.unsqueeze(1)) * scale  # (B, n (k + 1), 1)
+        logits = logits.view(len(users.query), -1, items.keys.shape[2])
         asks_item = _weights(logits, _readable(items.mask, items.author, users.owner[:, None, None]))  # (B, n, k + 1)
-        hidden = self.head_user(users.vector).unsqueeze(1) + self.head_item(items.vector)
-        hidden = hidden + asks_user @ self.head_item(users.values)
+        hidden = torch.baddbmm(self.head_user(users.vector).unsqueeze(1), asks_user, self.head_item(users.values))
+        hidden = hidden + self.head_item(items.vector)
         told = self.head_user(items.values) - self.head_user.bias  # (..., k + 1, D)
         for j in range(told.shape[2]):
-            hidden = hidden + asks_item[:, :, j : j + 1] * told[:, :, j]
+            hidden = torch.addcmul(hidden, asks_item[:, :, j : j + 1], told[:, :, j])
         scores: Tensor = self.head_out(self.dropout(F.relu(hidden))).squeeze(2).float()
         return scores
 
@@ -371,6 +372,13 @@ def _readable(mask: Tensor, author: Tensor, owner: Tensor) -> Tensor:
     own = review & (author == owner)
     instead = torch.arange(mask.shape[-1], device=mask.device) == owner % review.sum(-1, keepdim=True).clamp(min=1)
     return mask & ~torch.where(own.any(-1, keepdim=True), own, review & instead)
+
+
+def _dots(vectors: Tensor, others: Tensor) -> Tensor:
+    """(1 or B, n, D) and (B, k, D) -> (B, n, k) inner products; what all rows share is one product of matrices."""
+    if len(vectors) > 1 or len(others) == 1:
+        return vectors @ others.transpose(1, 2)
+    return (others @ vectors[0].T).transpose(1, 2)
 
 
 def _weights(logits: Tensor, mask: Tensor) -> Tensor:
