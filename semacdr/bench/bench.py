@@ -24,6 +24,7 @@ from semacdr.bench.plan import Cell, Line, make_cell, make_lines, run_is_done
 from semacdr.bench.plugins import plugin_folders, plugin_note, pretrain
 from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
 from semacdr.bench.record import Record
+from semacdr.bench.remaining import remaining
 from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
 from semacdr.bench.tuning import Study
@@ -159,9 +160,9 @@ class Bench:
                 "cells": cells,
             },
         )
-        left = sum(cell["state"] == "left" for cell in cells)
+        left = remaining(cells)
         head = [f"# {self.config.name}", "", f"Command: `{self.command}`; semacdr {__version__}."]
-        head += [f"{left} of {len(cells)} cells are still to be run."] if left else []
+        head += [left] if left else []
         write_text(self.out / MARKDOWN, "\n".join([*head, "", tables(rows, tests, self.config.lead)]))
 
     def cell_list(self) -> list[dict[str, Any]]:

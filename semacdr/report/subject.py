@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from semacdr.bench.remaining import remaining
 from semacdr.errors import InputError
 from semacdr.evaluation.metrics import lower_is_better
 from semacdr.files import read_json
@@ -110,9 +111,9 @@ def bench_subject(folder: Path) -> Subject:
         rows, tests = read_json(folder / LEADERBOARD), read_json(folder / COMPARISONS)
         protocols = dict.fromkeys(row["protocol"] for row in rows if row["protocol"])
         lead = {name: config["rating_metric"] if name in LEADS else config["metric"] for name in protocols}
-        left = sum(cell["state"] == "left" for cell in cells)
+        left = remaining(cells)
         places = {entry["name"]: folder / entry["folder"] for entry in bench["datasets"] if entry["folder"]}
-        notes = [f"{left} of {len(cells)} cells are still to be run."] if left else []
+        notes = [left] if left else []
         return Subject(bench["name"], rows, tests, runs, lead, places, bool(config.get("titles", True)), tuple(notes))
     except (KeyError, TypeError) as error:
         raise InputError(f"not the files of a bench ({error!r})", where=str(folder), fix="repeat the bench") from None

@@ -24,6 +24,7 @@ from tests.bench.tiny import TINY, write_config
 PUBLISHED = {"model": "x", "dataset": "planted", "protocol": "full", "cite": "y", "values": {"all": {"mrr": 0.1}}}
 COLD = {"valid_protocol": "full-cold"}
 PLANTED = {"name": "planted", "folder": "data"}
+PROFILED = {**PLANTED, "user_embeddings": {"folder": "users"}}
 RATED = {"name": "planted", "folder": "data", "protocols": ["rating"], "rating_domains": ["tea"]}
 RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
@@ -45,6 +46,7 @@ RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
         ({"models": [{"name": "SASRec", "settings": {"epochs": -1}}]}, "greater than or equal to 0"),
         ({"models": [{"name": "SASRec", "settings": {"seed": 1}}]}, "'seed' is no setting of a line"),
         ({"models": [{"name": "SASRec"}, {"name": "SASRec"}]}, "'SASRec' stands there twice"),
+        ({"datasets": [PROFILED, {**PLANTED, "name": "planted-users"}]}, "'planted-users' stands there twice"),
         ({"models": [{"name": "Markov", "datasets": ["other"]}]}, "unknown data set 'other'"),
         ({"models": []}, "no models"),
         ({"datasets": [{"name": "a"}]}, "either a format"),
