@@ -25,6 +25,11 @@ RESULTS = ROOT / "benchmarks" / "results" / "bench"
 README = ROOT / "README.md"
 MARKED = re.compile(r"(<!-- bench ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MIB = 1 << 20
+LEVEL = 0.05
+LEGEND = (
+    "Bold: the best of a column. †: not significantly behind it (paired test over users, Holm's correction, p ≥ .05). "
+    "±: standard deviation over seeds. ‡: trained before tensors lay in huge pages, with more of both.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,14 @@ def number(value: float) -> str:
     return f"{value:.4f}".removeprefix("0") if value < 1 else f"{value:.3f}"
 
 
-def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> str:
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column], tests: Sequence[dict[str, Any]] = ()) -> str:
     """Markdown: a line a model, the best of the first column first, published lines in italics where they belong."""
+    p_holm = {
+        (column, test["model"]): test["p_holm"]
+        for test in tests
+        for column in columns
+        if (test["protocol"], test["domain"], test["metric"]) == (column.protocol, column.domain, column.metric)
+    }
     found: dict[tuple[str, str], dict[Column, dict[str, Any]]] = {}
     for row in rows:
         for column in columns:
@@ -94,14 +105,16 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> str:
                 continue
             row = cells[column]
             text = number(row["mean"]) + (f" ±{number(row['std'])}" if row["std"] is not None else "")
-            shown.append(f"**{text}**" if measured and row["mean"] == best[column] else text)
+            near = measured and p_holm.get((column, model), 0.0) >= LEVEL
+            shown.append(f"**{text}**" if measured and row["mean"] == best[column] else text + "†" * near)
         any_row = cells.get(columns[0]) or next(iter(cells.values()))
-        cost = (
-            [f"{any_row['train_cpu_seconds']:.0f}", f"{any_row['peak_rss_bytes'] / MIB:.0f}"] if measured else ["", ""]
-        )
+        cost = ["", ""]
+        if measured:
+            old = "" if any_row.get("huge_pages") else "‡"
+            cost = [f"{any_row['train_cpu_seconds']:.0f}{old}", f"{any_row['peak_rss_bytes'] / MIB:.0f}{old}"]
         name = model if measured else f"*{model}, published*"
         lines.append("| " + " | ".join([name, *shown, str(any_row["seeds"]), *cost]) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", LEGEND]) + "\n"
 
 
 def with_tables(readme: str, results: Path = RESULTS) -> str:
@@ -109,7 +122,8 @@ def with_tables(readme: str, results: Path = RESULTS) -> str:
 
     def fresh(match: re.Match[str]) -> str:
         rows = json.loads((results / f"{match[2]}.json").read_text(encoding="utf-8"))
-        return f"{match[1]}{table(rows, COLUMNS[match[2]])}{match[3]}"
+        tests = json.loads((results / f"{match[2]}_comparisons.json").read_text(encoding="utf-8"))
+        return f"{match[1]}{table(rows, COLUMNS[match[2]], tests)}{match[3]}"
 
     return MARKED.sub(fresh, readme)
 

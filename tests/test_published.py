@@ -19,7 +19,7 @@ def test_the_readme_says_what_was_measured() -> None:
 
 def row(model: str, mean: float, domain: str, **other: Any) -> dict[str, Any]:
     own = {"protocol": "rating", "metric": "mse", "subset": "all", "std": None, "seeds": 1, "status": "ok"}
-    cost = {"source": "measured", "train_cpu_seconds": 2.4, "peak_rss_bytes": 3 << 20}
+    cost = {"source": "measured", "train_cpu_seconds": 2.4, "peak_rss_bytes": 3 << 20, "huge_pages": True}
     return {**own, **cost, "model": model, "mean": mean, "domain": domain, **other}
 
 
@@ -29,12 +29,17 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
         row("Bad", 1.25, "magazines", std=0.01, seeds=3),
         row("Good", 0.5, "magazines"),
         row("Good", 2.0, "fashion"),
+        row("Near", 2.25, "magazines", huge_pages=False),
         row("Bad", 1.0, "fashion", subset="item 0"),
         row("Bad", 1.0, "fashion", metric="mae"),
         row("Lost", 0.1, "magazines", status="failed"),
         row("Paper", 0.4, "magazines", source="published", train_cpu_seconds=None, peak_rss_bytes=None, seeds=5),
     ]
+    of_table = {"protocol": "rating", "domain": "magazines", "metric": "mse"}
+    tests = [{**of_table, "model": "Near", "p_holm": 0.05}, {**of_table, "model": "Bad", "p_holm": 0.04}]
+    tests.append({**tests[0], "model": "Bad", "protocol": "rating-own-review"})
     (tmp_path / "reviews.json").write_text(json.dumps(rows))
+    (tmp_path / "reviews_comparisons.json").write_text(json.dumps(tests))
     found = publish.with_tables("a\n<!-- bench reviews -->\nold\n<!-- end -->\nb\n", tmp_path)
     assert found.splitlines() == [
         "a",
@@ -44,6 +49,10 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
         "| *Paper, published* | .4000 |  | 5 |  |  |",
         "| Good | **.5000** | **2.000** | 1 | 2 | 3 |",
         "| Bad | 1.250 ±.0100 |  | 3 | 2 | 3 |",
+        "| Near | 2.250† |  | 1 | 2‡ | 3‡ |",
+        "",
+        *publish.LEGEND.splitlines(),
+        "",
         "<!-- end -->",
         "b",
     ]

@@ -41,6 +41,8 @@ COLUMNS = (
     "peak_rss_bytes",
     "parameters",
     "device",
+    "epochs",
+    "huge_pages",
     "source",
     "status",
     "note",

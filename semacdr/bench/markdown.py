@@ -12,6 +12,7 @@ from semacdr.evaluation.metrics import lower_is_better
 
 Rows = Sequence[dict[str, Any]]
 MIB = 1 << 20
+SMALL = "‡"
 BESIDE = ("hr@10", "mrr", "mae", "rmse")  # shown over all domains, where a table has them
 
 
@@ -181,15 +182,19 @@ def _costs(dataset: str, rows: Rows) -> list[str]:
     lines = [
         f"## {dataset}, cost of training (means over seeds; of memory the most)",
         "",
-        "| model | seconds | CPU seconds | peak MiB | parameters | device | note |",
-        "|---|---|---|---|---|---|---|",
+        "| model | seconds | CPU seconds | peak MiB | parameters | epochs | device | note |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in first.items():
         lines.append(
             f"| {name} | {row['train_seconds']:.1f} | {row['train_cpu_seconds']:.1f} "
-            f"| {row['peak_rss_bytes'] / MIB:.0f} | {row['parameters']:,} | {row['device']} | {row['note'] or ''} |"
+            f"| {row['peak_rss_bytes'] / MIB:.0f}{'' if row['huge_pages'] else SMALL} | {row['parameters']:,} "
+            f"| {row['epochs'] or ''} | {row['device']} | {row['note'] or ''} |"
         )
-    return [*lines, ""]
+    legend = "Epochs: how many were run of those that were allowed, and the best on validation, whose weights are kept."
+    if not all(row["huge_pages"] for row in first.values()):
+        legend += f" {SMALL}: a training without huge pages, whose memory grows with its length."
+    return [*lines, "", legend, ""]
 
 
 def _failures(rows: Rows) -> list[str]:

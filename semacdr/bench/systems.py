@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -57,7 +57,8 @@ class System:
 
     def cost(self) -> dict[str, Any]:
         """What the training took: means over seeds, of memory the most."""
-        results = [read_json(run / RUN)["result"] for run in self.runs]
+        manifests = [read_json(run / RUN) for run in self.runs]
+        results = [manifest["result"] for manifest in manifests]
         columns = {name: [result[name] for result in results] for name in TRAINING_COLUMNS}
         return {
             "train_seconds": _mean(columns["train_seconds"]),
@@ -65,6 +66,8 @@ class System:
             "peak_rss_bytes": max(columns["peak_rss_bytes"]),
             "parameters": max(columns["parameters"]),
             "device": ", ".join(dict.fromkeys(columns["device"])),
+            "epochs": _epochs(manifests),
+            "huge_pages": all(manifest.get("environment", {}).get("huge_pages", False) for manifest in manifests),
         }
 
 
@@ -74,11 +77,27 @@ def stopped_early(runs: Sequence[Path]) -> str | None:
     capped = [manifest for manifest in found if manifest["result"].get("stopped_by") == "cap"]
     if not capped:
         return None
-    epochs = sorted({manifest["result"]["epochs"] for manifest in capped})
+    epochs = {manifest["result"]["epochs"] for manifest in capped}
     caps = sorted({manifest["training"]["cap_cpu_s"] for manifest in capped})
-    span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     who = "" if len(capped) == len(found) else f"{len(capped)} of {len(found)} seeds "
-    return f"{who}capped at {caps[-1]:g} CPU s, after {span} epoch{'' if epochs == [1] else 's'}"
+    return f"{who}capped at {caps[-1]:g} CPU s, after {_span(epochs)} epoch{'' if epochs == {1} else 's'}"
+
+
+def _epochs(manifests: Sequence[Mapping[str, Any]]) -> str | None:
+    """How far trainings went: ``15 of 60, best 5``; None for what has no epochs of ours."""
+    if any(
+        "epochs" not in manifest["result"] or "epochs" not in manifest.get("training", ()) for manifest in manifests
+    ):
+        return None
+    ran = _span({manifest["result"]["epochs"] for manifest in manifests})
+    best = _span({manifest["result"]["best_epoch"] for manifest in manifests})
+    return f"{ran} of {manifests[0]['training']['epochs']}, best {best}"
+
+
+def _span(numbers: Collection[int]) -> str:
+    """``7``, or ``7 to 9``."""
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _mean(values: list[float]) -> float:

@@ -21,8 +21,11 @@ COLUMNS = (
     *("dataset", "protocol", "subset", "model", "domain", "metric", "mean", "std", "ci_low", "ci_high"),
     *("seeds", "n_targets", "source", "status", "note"),
 )
-COSTS = ("train_seconds", "train_cpu_seconds", "peak_rss_bytes", "parameters", "device", "trials")
-TESTS = ("dataset", "protocol", "metric", "domain", "best", "model", "difference", "ci_low", "ci_high", "p_holm")
+COSTS = ("train_seconds", "train_cpu_seconds", "peak_rss_bytes", "parameters", "device", "epochs", "trials")
+TESTS = (
+    *("dataset", "protocol", "metric", "domain", "best", "model"),
+    *("difference", "ci_low", "ci_high", "p_holm", "effect_size"),
+)
 
 
 def write_report(

@@ -31,6 +31,7 @@ def test_mean_and_spread_over_seeds_by_hand(tmp_path: Path) -> None:
     assert row["std"] == pytest.approx(np.std([3 / 6, 5 / 6], ddof=1))
     assert (row["seeds"], row["trials"], row["status"], row["source"]) == (2, 4, "ok", "measured")
     assert (row["train_seconds"], row["train_cpu_seconds"], row["peak_rss_bytes"]) == (2.5, 1.5, 101)
+    assert (row["epochs"], row["huge_pages"]) == ("3 of 5, best 1 to 2", True)
     assert rows["all", "x"]["mean"] == pytest.approx((2 / 3 + 3 / 3) / 2)
     assert rows["strict", "all"]["mean"] == pytest.approx((2 / 5 + 4 / 5) / 2)
 

@@ -28,5 +28,10 @@ def test_every_model_gets_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture
     found = {(row["dataset"], row["model"], row["domain"]) for row in rows}
     assert wanted <= found
     assert all(math.isfinite(row["mean"]) for row in rows)
+    cells = read_json(out / "bench.json")["cells"]
+    results = [read_json(out / cell["run"] / "run.json")["result"] for cell in cells]
+    trained = [result for result in results if "epochs" in result]
+    assert len(trained) > 15
+    assert all(result["epochs"] >= 1 for result in trained)
     printed = capsys.readouterr().out
     assert printed == (out / "leaderboard.md").read_text() + "\n"

@@ -74,8 +74,9 @@ def fake_run(folder: Path, seed: int, greater: Sequence[int], model: str = "SASR
         "dataset_name": "six",
         "dataset_fingerprint": "f",
         "config": {},
-        "training": {"seed": seed, "cap_cpu_s": None, **training},
-        "result": {**result, "parameters": 7, "device": "cpu", "epochs": 3},
+        "training": {"seed": seed, "cap_cpu_s": None, "epochs": 5, **training},
+        "environment": {"huge_pages": True},
+        "result": {**result, "parameters": 7, "device": "cpu", "epochs": 3, "best_epoch": 1 + seed},
     }
     write_json(folder / "run.json", manifest)
     return folder

@@ -109,6 +109,20 @@ def test_published_and_failed_rows_are_told_apart(page: Any) -> None:
     assert "Holm" in page.text_content("#leaderboard .legend")
 
 
+def test_a_test_is_shown_with_its_difference_and_effect_size(page: Any, bench: Path) -> None:
+    choose(page, domain="tea")
+    wanted = {"dataset": "planted", "protocol": "full", "domain": "tea"}
+    tests = [test for test in read_json(bench / "comparisons.json") if wanted.items() <= test.items()]
+    heads = page.locator("#board thead button").all_text_contents()
+    for test in tests:
+        row = page.locator("#board tbody tr").nth(column(page, 1).index(test["model"]))
+        shown = row.locator("th, td").all_text_contents()
+        low, high = (f"{test[name]:+.4f}" for name in ("ci_low", "ci_high"))
+        assert shown[heads.index("To the best")] == f"{test['difference']:+.4f}{low} to {high}"
+        assert shown[heads.index("d")] == f"{test['effect_size']:.3f}"
+    assert tests
+
+
 def test_every_picture_has_marks_words_and_a_table(page: Any) -> None:
     figures = page.locator("figure")
     sections = ["domains", "buckets", "training", "cost", "weights", "map"]
@@ -233,11 +247,13 @@ def test_a_page_of_nothing_is_a_page(browser: Any, tmp_path: Path) -> None:
 
 
 def test_many_published_rows_leave_room_for_measured_ones(browser: Any, tmp_path: Path) -> None:
-    rows = [{**ROW, "model": f"m{at}", "mean": at / 100} for at in range(20)]
-    rows += [{**ROW, "model": f"p{at}", "mean": 0.5, "source": "published"} for at in range(20)]
+    rows = [{**ROW, "model": f"m{at}", "mean": at / 100} for at in range(45)]
+    rows += [{**ROW, "model": f"p{at}", "mean": 0.5, "source": "published"} for at in range(45)]
     page = opened(browser, Subject("many", rows, [], (), {"full": "ndcg@10"}), tmp_path / "bars.html")
     names = page.eval_on_selector_all("#domains svg text:not(.strong)", "all => all.map((one) => one.textContent)")
-    assert names == [f"m{19 - at}" for at in range(7)] + [f"p{at} (published)" for at in range(7)]
+    assert names == [f"m{44 - at}" for at in range(20)] + [f"p{at} (published)" for at in range(20)]
+    assert "40 of 90 models" in page.text_content("#domains figure .sub")
+    assert "the best is m44" in page.text_content("#domains svg desc")  # though published ones are higher
     page.close()
 
 

@@ -2,6 +2,15 @@
 
 A pre-norm causal transformer over item ids, every position a target. The full softmax in place of one negative is what
 makes this old model a strong baseline (Klenitskiy & Vasilev, RecSys 2023); ``loss: bce`` is the original's one.
+
+Where we differ from the paper, and why:
+- The softmax is over the trained items of the target's domain, as it is asked (``scope: all``: of every domain).
+- Pre-norm blocks with GELU in place of the paper's mixed order with ReLU; they train without a careful warm-up.
+- Inputs are normalised in place of a factor sqrt(D): item tables start small, so that items of few events are not
+  mostly chance, and still weigh as much as the blocks' outputs.
+- Positions are counted from the newest event, which so always meets the same vector.
+- The empty history has a learned start vector, which is trained on first events.
+- Items that training never saw are zero as inputs and score zero.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ function score(value) {
   return half && "02468".includes(exact.at(-2)) ? exact.slice(0, -1) : value.toFixed(4);
 }
 
+const signed = (value) => (value > 0 ? "+" : "") + score(value);
+
 function seconds(value) {
   if (!isNumber(value)) return "–";
   if (value < 10) return `${value.toFixed(1)} s`;

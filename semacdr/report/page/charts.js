@@ -1,5 +1,5 @@
 // Bars of each domain, cold items and users, cost.
-const BARS = 14; // in one picture; the table has all
+const BARS = 40; // in one picture; the table has all
 
 // Horizontal bars, a line of text above each. Items: {label, value, low, high, colour, hollow}.
 function bars(width, items, format) {
@@ -27,6 +27,8 @@ function bars(width, items, format) {
   return picture;
 }
 
+const shownOf = (drawn, all) => (drawn < all ? `${drawn} of ${all}` : `${all}`);
+
 function drawDomains(section, width) {
   const rows = numbers().filter((row) => row.protocol === state.protocol && row.metric === state.metric
     && row.subset === state.subset);
@@ -45,12 +47,15 @@ function drawDomains(section, width) {
       label: row.source === "measured" ? row.model : `${row.model} (published)`, value: row.mean, low: row.ci_low,
         high: row.ci_high, colour: colourOf(row.model), hollow: row.source !== "measured",
     }));
-    const best = mine.reduce((a, b) => ((lowerIsBetter(state.metric) ? b.mean < a.mean : b.mean > a.mean) ? b : a));
+    const best = (measured.length ? measured : mine).reduce((a, b) => ((lowerIsBetter(state.metric) ? b.mean < a.mean : b.mean > a.mean) ? b : a));
     const targets = mine.find((row) => row.n_targets)?.n_targets;
     const title = `${domain === "all" ? "All domains" : domain}${targets ? `, ${count(targets)} targets` : ""}`;
-    const told = `${state.metric} of ${mine.length} models with intervals; the best is ${best.model}, ${score(best.mean)}.`;
+    const told = `${state.metric} of ${shownOf(items.length, mine.length)} models with intervals; the best is ${best.model}, ${score(best.mean)}.`;
     const lines = () => mine.map((row) => [row.model, score(row.mean), score(row.ci_low), score(row.ci_high), row.source]);
-    grid.append(figure(title, told, bars(inner, items, score), ["Model", state.metric, "low", "high", "source"], lines));
+    const cut = items.length < mine.length
+      ? el("p", { class: "sub" }, `${shownOf(items.length, mine.length)} models; the table has all`) : null;
+    const head = ["Model", state.metric, "low", "high", "source"];
+    grid.append(figure(title, told, bars(inner, items, score), head, lines, cut));
   }
   section.append(grid);
 }

@@ -22,6 +22,7 @@ function boardLines() {
       const cost = measured ? costs.get(`${row.model}|all`) ?? costs.get(`${row.model}|${row.domain}`) ?? {} : {};
       const test = measured && state.subset === "all" ? against.get(row.model) : undefined;
       return { ...row, ...cost, model: row.model, domain: row.domain, measured, test, p: test ? test.p_holm : null,
+        difference: test ? test.difference : null, effect_size: test ? test.effect_size : null,
         best: measured && row.model === best };
     });
 }
@@ -33,11 +34,14 @@ function boardColumns(lines) {
     { key: "mean", title: state.metric },
     { key: "ci_low", title: "95 % interval", hide: !has("ci_low") },
     { key: "std", title: "± seeds", hide: !has("std") },
+    { key: "difference", title: "To the best", hide: !has("difference") },
     { key: "p", title: "p, Holm", hide: !has("p") },
+    { key: "effect_size", title: "d", hide: !has("effect_size") },
     { key: "seeds", title: "Seeds" },
     { key: "train_cpu_seconds", title: "CPU", hide: !has("train_cpu_seconds") },
     { key: "peak_rss_bytes", title: "Memory", hide: !has("peak_rss_bytes") },
     { key: "parameters", title: "Parameters", hide: !has("parameters") },
+    { key: "epochs", title: "Epochs", text: true, hide: !has("epochs") },
     { key: "trials", title: "Trials", hide: !lines.some((line) => line.trials > 1) },
   ];
   return columns.filter((column) => !column.hide);
@@ -47,7 +51,7 @@ function sortedLines(lines, column) {
   const sign = sorting.descending ? -1 : 1;
   return [...lines].sort((a, b) => {
     const [left, right] = [a[column.key], b[column.key]];
-    if (column.text) return sign * String(left).localeCompare(String(right));
+    if (column.text) return sign * String(left ?? "").localeCompare(String(right ?? ""), "en", { numeric: true });
     // nothing comes last, either way
     if (!isNumber(left) || !isNumber(right)) return isNumber(right) - isNumber(left);
     return sign * (left - right) || String(a.model).localeCompare(String(b.model));
@@ -68,6 +72,13 @@ function intervalCell(line, scale) {
   return el("td", { class: "interval", title: words }, picture, el("span", { class: "sub" }, words));
 }
 
+// The paired difference to the best model, with its interval.
+function differenceCell(line) {
+  if (!isNumber(line.difference)) return el("td", {}, "–");
+  const { ci_low: low, ci_high: high } = line.test;
+  return el("td", {}, signed(line.difference), el("span", { class: "sub" }, `${signed(low)} to ${signed(high)}`));
+}
+
 function boardCell(line, column, scale) {
   switch (column.key) {
     case "model": {
@@ -77,6 +88,9 @@ function boardCell(line, column, scale) {
     case "mean": return el("td", { class: "mean" }, score(line.mean), line.p !== null && line.p >= LEVEL ? "†" : "");
     case "ci_low": return intervalCell(line, scale);
     case "std": return el("td", {}, score(line.std));
+    case "difference": return differenceCell(line);
+    case "effect_size": return el("td", {}, isNumber(line.effect_size) ? line.effect_size.toFixed(3) : "–");
+    case "epochs": return el("td", { class: "left" }, line.epochs ?? "–");
     case "p": return el("td", {}, line.best ? "best" : pValue(line.p));
     case "train_cpu_seconds": return el("td", {}, seconds(line.train_cpu_seconds));
     case "peak_rss_bytes": return el("td", {}, bytes(line.peak_rss_bytes));
@@ -90,7 +104,7 @@ function boardLegend(lines) {
   const tested = lines.find((line) => line.test);
   if (tested)
     words.push(
-      `Bold: the best measured mean; †: not significantly behind it (paired sign-flip test over users, p ≥ ${LEVEL} after Holm's correction over the domains and models of this protocol).`,
+      `Bold: the best measured mean; †: not significantly behind it (paired sign-flip test over users, p ≥ ${LEVEL} after Holm's correction over the domains and models of this protocol). To the best: mean paired difference over users and its 95 % interval; d: that mean over the standard deviation.`,
     );
   else if (DATA.tests.some((test) => test.dataset === state.dataset && test.protocol === state.protocol))
     words.push(`Tests were made for ${DATA.lead[state.protocol]} over all targets alone.`);
