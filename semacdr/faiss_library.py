@@ -48,7 +48,7 @@ def load_faiss() -> Any:
         import faiss
     except ImportError:
         raise InputError(
-            "faiss is not installed", fix="pip install 'semacdr[ann]' (CPU) or 'semacdr[gpu]' (GPU), never both"
+            "faiss is not installed", fix="pip install 'semacdr[ann]' or, for the GPU build, 'semacdr[gpu]', never both"
         ) from None
     except RuntimeError as error:  # a GPU build without its CUDA libraries
         raise InputError(f"faiss does not load ({error})", fix="pip install 'semacdr[ann]' in place of [gpu]") from None

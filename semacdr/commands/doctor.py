@@ -24,7 +24,7 @@ EXTRAS = {
     "vllm": "profiles at scale on GPUs; an environment of its own",
     "ray": "profiles over many machines; an environment of its own",
     "ann": "approximate top-k search on a CPU",
-    "gpu": "approximate top-k search on a GPU; never beside ann",
+    "gpu": "approximate top-k search with the GPU build of faiss (searches run on the CPU); never beside ann",
     "tune": "settings chosen by studies in a bench",
     "serve": "the HTTP server",
     "dev": "tests and linters",

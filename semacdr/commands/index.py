@@ -4,8 +4,12 @@ Kinds: exact (needs no faiss), flat (exact, by faiss), ivf-pq (small and fast, a
 approximate). faiss comes with semacdr[ann] (CPU) or semacdr[gpu], never both. Settings of a kind are key=value pairs,
 for example probes=32 or search_breadth=256. Without an index, semacdr recommend scores every item.
 
+--add puts items that came after the training into an index that is there, from their texts alone: a file with a line
+{"item_id": "...", "domain": "...", "text": "..."} for each. --remove takes items out. Neither trains nor rebuilds.
+
 example: semacdr index runs/ml --kind hnsw
          semacdr recommend runs/ml --index runs/ml/index --user 42
+         semacdr index runs/ml --add today.jsonl --remove 17,42
 """
 
 from __future__ import annotations
@@ -23,19 +27,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--kind", metavar="K", help="exact (default), flat, ivf-pq or hnsw")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the index goes; RUN/index by default")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="items to add to the index that is there, JSON lines")
+    parser.add_argument("--remove", metavar="ID,ID,...", help="items to take out of the index that is there")
+    parser.add_argument("--encoder", metavar="NAME", help="the text encoder of --add, if the table does not say where")
     add_places(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the kind")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds the index and prints its recall."""
+    """Builds the index and prints its recall, or changes its items."""
     from semacdr.config import parse_pairs
+    from semacdr.errors import InputError
     from semacdr.faiss_library import load_faiss
     from semacdr.run import load_run
     from semacdr.serving.build_index import build_index
     from semacdr.serving.index_settings import index_settings
 
+    changes = args.add is not None or args.remove is not None
+    if changes and (args.kind is not None or args.settings):
+        raise InputError("--add and --remove change an index that is there", fix="leave its kind and settings out")
+    if args.encoder is not None and args.add is None:
+        raise InputError("--encoder is for --add", fix="leave --encoder out")
+    out = args.out or args.run / "index"
+    if changes:
+        return _change(args, out)
     values = parse_pairs(args.settings)
     if args.kind is not None:
         values["kind"] = args.kind
@@ -43,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if settings.kind != "exact":
         load_faiss()  # what is missing is said before the run is loaded
     loaded = load_run(args.run, **places(args))
-    summary = build_index(loaded, args.out or args.run / "index", settings)
+    summary = build_index(loaded, out, settings)
     if summary["skipped"]:
         say(f"skipped: {summary['out']} already holds this index")
     if args.json:
@@ -58,4 +74,27 @@ def run(args: argparse.Namespace) -> int:
         f"{summary['items']} items, {summary['dim']} dimensions, recall over {recall['users']} users against exact, "
         f"{duration(summary['seconds'])} -> {summary['out']}"
     )
+    say(f"next: semacdr recommend {args.run} --index {summary['out']} --user ID")
+    return 0
+
+
+def _change(args: argparse.Namespace, out: Path) -> int:
+    from semacdr.run import load_run
+    from semacdr.serving.build_index import run_fingerprint
+    from semacdr.serving.index import SearchIndex
+    from semacdr.serving.new_items import add_new_items, read_new_items
+
+    items = read_new_items(args.add) if args.add is not None else []
+    gone = [item.strip() for item in (args.remove or "").split(",") if item.strip()]
+    run = load_run(args.run, **places(args))
+    index = SearchIndex.load(out, run_fingerprint(run.path, run.manifest))
+    index.remove(gone)  # first, so that an item can be replaced
+    if items:
+        add_new_items(run, index, items, args.encoder)
+    index.save(out)
+    summary = {"out": str(out), "added": len(items), "removed": len(gone), "items": len(index)}
+    if args.json:
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print(f"{len(items)} items added, {len(gone)} removed, {len(index)} in the index -> {out}")
     return 0

@@ -14,6 +14,8 @@ from semacdr.progress import say
 
 _START_ROWS_PER_CODE = 64  # with 16, outliers become centres: fewer codes carry the later levels
 
+_REVIVALS = 20  # rounds; each leaves fewer to revive
+
 
 def kmeans_engine(settings: IdSettings) -> str:
     """Whose k-means is used: ``auto`` is faiss where it is installed, else scikit-learn."""
@@ -50,7 +52,10 @@ def fit_residual_kmeans(vectors: FloatArray, settings: IdSettings) -> list[Float
 def fit_codebook(
     residual: FloatArray, codes: int, settings: IdSettings, seed: int, engine: str | None = None
 ) -> FloatArray:
-    """(n, C) residuals -> (K, C) centres; the residuals themselves where no more than ``codes`` of them differ."""
+    """(n, C) residuals -> (K, C) centres; the residuals themselves where no more than ``codes`` of them differ.
+
+    Centres that nothing is nearest to are revived, so that K is ``codes`` but for residuals that hardly differ.
+    """
     different = _few_different(residual, codes)
     if different is not None:
         return different
@@ -60,7 +65,20 @@ def fit_codebook(
     if few is None:
         fit = _faiss if (engine or kmeans_engine(settings)) == "faiss" else _scikit_learn
         few = fit(rows, codes, settings.kmeans_iterations, seed)
-    return _means(residual, few)
+    return _revived(residual, _means(residual, few), codes)
+
+
+def _revived(residual: FloatArray, centres: FloatArray, codes: int) -> FloatArray:
+    """As many centres as were asked for: those that died begin anew at the rows that the others serve worst."""
+    for _ in range(_REVIVALS):
+        missing = codes - len(centres)
+        if missing <= 0:
+            break
+        error = np.square(residual - centres[nearest(residual, centres)]).sum(axis=1)
+        worst = residual[np.argsort(-error, kind="stable")]
+        _, first = np.unique(worst[: 4 * codes], axis=0, return_index=True)  # a row that stands twice is one centre
+        centres = _means(residual, np.concatenate([centres, worst[np.sort(first)[:missing]]]))
+    return centres
 
 
 def _few_different(rows: FloatArray, limit: int) -> FloatArray | None:

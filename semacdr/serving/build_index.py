@@ -13,11 +13,11 @@ import torch
 from semacdr.data.batches import history_batch
 from semacdr.data.schema import FloatArray, Int32Array
 from semacdr.errors import InputError
-from semacdr.files import file_sha256, fingerprint, holds_finished
+from semacdr.files import file_sha256, fingerprint, holds_finished, read_json
 from semacdr.models.base import VectorRecommender
 from semacdr.progress import say
 from semacdr.run import WEIGHTS, LoadedRun
-from semacdr.serving.index import FORMAT_VERSION, KIND, SearchIndex
+from semacdr.serving.index import FORMAT_VERSION, KIND, MANIFEST, SearchIndex
 from semacdr.serving.index_engines import ExactEngine
 from semacdr.serving.index_settings import IndexSettings, index_settings
 from semacdr.serving.index_shard import Shard
@@ -80,6 +80,8 @@ def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str,
     if skipped:
         index = SearchIndex.load(out)
     else:
+        if (out / MANIFEST).is_file() and "fingerprint" not in read_json(out / MANIFEST):
+            say(f"{out}: items were added or removed since it was built; it is built anew, without these changes")
         data = run.dataset
         domain = data.item_domain[1:].astype(np.int64)
         source = {"model": run.manifest["model"], "dataset": data.name, "fingerprint": own}

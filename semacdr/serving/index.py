@@ -19,7 +19,7 @@ import pandas as pd
 
 from semacdr.data.schema import DOMAIN, ITEM_ID, FloatArray, Int64Array
 from semacdr.errors import InputError, nearest
-from semacdr.files import read_json, staged_folder, write_json
+from semacdr.files import holds_finished, read_json, staged_folder, write_json
 from semacdr.serving.index_engines import load_engine, new_engine
 from semacdr.serving.index_settings import IndexSettings
 from semacdr.serving.index_shard import Shard
@@ -171,6 +171,10 @@ class SearchIndex:
             for label, score in zip(labels[order].tolist(), scores[order].tolist())
         ]
 
+    def check_new(self, item_ids: Sequence[str]) -> list[str]:
+        """The ids as text; one that is in the index already or stands there twice is an :class:`InputError`."""
+        return _new_ids(item_ids, self._place)
+
     def add(self, item_ids: Sequence[str], vectors: FloatArray, domain: str) -> None:
         """Adds items of a domain without a rebuild.
 
@@ -178,7 +182,7 @@ class SearchIndex:
             InputError: an id that is there already or given twice, vectors of another width or not numbers.
         """
         at, vectors = self._domain_index(domain), _checked(vectors, len(item_ids), self.dim)
-        ids = _new_ids(item_ids, self._place)
+        ids = self.check_new(item_ids)
         first, shard = len(self._ids), self.shards[at]
         row = len(shard.labels)
         shard.add(vectors, np.arange(first, first + len(ids), dtype=np.int64))
@@ -206,7 +210,8 @@ class SearchIndex:
             self.manifest.pop("recall", None)
 
     def save(self, path: str | Path) -> None:
-        """Writes the index as a whole; an older one there is replaced."""
+        """Writes the index as a whole; an older one there is replaced, anything else is an :class:`InputError`."""
+        holds_finished(Path(path), KIND, "")
         alive = np.zeros(len(self._ids), np.bool_)
         for shard in self.shards:
             alive[shard.labels] = shard.alive

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +13,14 @@ import torch
 
 from semacdr.data.batches import Batch, history_batch
 from semacdr.data.schema import TITLE, Int32Array
-from semacdr.embedding.encoder import SentenceEncoder
-from semacdr.embedding.semantic_ids import SemanticIds
-from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
-from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
 from semacdr.models.base import VectorRecommender
 from semacdr.models.semacdr import SemaCDR
 from semacdr.models.semacdr_gen import SemaCDRGen
 from semacdr.run import LoadedRun, load_run
 from semacdr.serving.build_index import query_of, run_fingerprint
 from semacdr.serving.index import SearchIndex, check_count
+from semacdr.serving.new_items import ItemPlacer
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,12 @@ class RunRecommender:
             raise InputError("give either a history or a user", fix="--history ID,ID,... or --user ID")
         if user is not None:
             return self.dataset.user_items(self.dataset.known_user(user))
-        return np.array([self.dataset.known_item(item) for item in history or ()], np.int32)
+        known = [item for item in history or () if not self._is_added(item)]
+        return np.array([self.dataset.known_item(item) for item in known], np.int32)
+
+    def _is_added(self, item_id: str) -> bool:
+        """Whether the index alone knows an item: it came after the training, so a history is read without it."""
+        return self.index is not None and item_id in self.index and item_id not in self.dataset.item_index
 
     def recommend(
         self,
@@ -112,7 +114,8 @@ class RunRecommender:
         """The k best items of a domain that the history does not hold, equal scores in the order of the items.
 
         Args:
-            history: item ids, oldest first; may be empty.
+            history: item ids, oldest first; may be empty. Those that were added to the index are kept out of the answer
+                and are otherwise not read.
             target_domain: name of the domain to recommend from; may be left out where there is only one.
             k: how many.
             user: a user of the data set, in place of a history.
@@ -128,7 +131,8 @@ class RunRecommender:
         if beam is not None:
             return self._decoded(items, domain, k, user, beam)
         if self.index is not None:
-            return self._searched(self.index, items, domain, k, user)
+            added = [item for item in history or () if self._is_added(item)]
+            return self._searched(self.index, items, domain, k, user, added)
         candidates = self._candidates(items, domain)
         scores = self._scores(items, domain, candidates, user)
         best, order = torch.sort(scores, descending=True, stable=True)  # torch.topk gives ties in any order
@@ -158,10 +162,10 @@ class RunRecommender:
         return self._named(found[0][there], self._numbers(scores[0])[there])
 
     def _searched(
-        self, index: SearchIndex, items: Int32Array, domain: int, k: int, user: str | None
+        self, index: SearchIndex, items: Int32Array, domain: int, k: int, user: str | None, added: Sequence[str]
     ) -> list[Recommendation]:
         query = query_of(self.run, items, domain, -1 if user is None else self.dataset.known_user(user))
-        seen = [str(self.dataset.item_ids[item]) for item in items]
+        seen = [*(str(self.dataset.item_ids[item]) for item in items), *added]
         known = self.dataset.item_index
         return [  # the index may hold items that came after the data set
             Recommendation(
@@ -203,37 +207,18 @@ class RunRecommender:
             encoder: where the text encoder of the run's table is, if the table does not say.
 
         Raises:
-            InputError: the model does not read text, its encoder is not at hand or not that of its semantic ids, or an
-                unknown id or domain.
+            InputError: see :class:`semacdr.serving.new_items.ItemPlacer`; an empty text, an unknown id or domain.
         """
-        model = self.model
-        if not isinstance(model, SemaCDR) or not model.items.views or self.run.table is None:
-            raise InputError(
-                f"this {self.run.manifest['model']} scores items by id and cannot place a new one",
-                where=str(self.run.path),
-                fix="train SemaCDR with --embeddings",
-            )
-        if not text.strip():
-            raise InputError("the text of the new item is empty")
         check_count(k)
         domain = self._domain(target_domain)
-        if self.run.ids is not None:
-            _check_encoder(self.run.ids, self.run.table)
-        found = _table_encoder(self.run.table.manifest["encoder"], encoder)
-        text_vector = torch.from_numpy(np.array(found.encode([text])))
-        with torch.no_grad():
-            codes = None
-            if self.run.ids is not None:
-                # a view that the new item has no text for is stood in for by its content
-                joined = np.tile(text_vector.numpy(), len(self.run.ids.manifest["widths"]))
-                codes = torch.from_numpy(self.run.ids.nearest(joined)).long()
-            vector = model.items.new_vectors({"content": text_vector}, torch.tensor([domain]), codes).float()
-        neighbours = self._neighbours(model, vector, domain, k)
+        placer = ItemPlacer(self.run, encoder)
+        vector = torch.from_numpy(placer.vectors([text], [domain]))
+        neighbours = self._neighbours(placer.model, vector, domain, k)
         if history is None and user is None:
             return NewItem(neighbours)
         items = self.history(history, user)
         with torch.no_grad():
-            score = float((vector @ model.encode(self._batch(items, domain, user)).T).item())
+            score = float((vector @ placer.model.encode(self._batch(items, domain, user)).T).item())
         scores = self._scores(items, domain, self._candidates(items, domain), user)
         return NewItem(neighbours, round(score, 6), 1 + int((scores > score).sum()), len(scores))
 
@@ -273,34 +258,3 @@ class RunRecommender:
         if wrong.any():
             raise InputError("the model gives scores that are not numbers", where=str(self.run.path), fix="train again")
         return scores
-
-
-def _check_encoder(ids: SemanticIds, table: EmbeddingTable) -> None:
-    """The encoder of a run's table must be that of its ids: another one's vectors get codes that mean nothing."""
-    if "encoder" in ids.manifest:
-        same = ids.manifest["encoder"] == table.manifest["encoder"]["weights_sha256"]
-    else:  # older ids name their table alone
-        same = ids.manifest["source"]["fingerprint"] == table.fingerprint
-    if not same:
-        raise InputError(
-            "the ids are not known to be of the text encoder of the run's table, so a new text has no codes",
-            where=str(ids.path),
-            fix=f"make ids with semacdr ids --embeddings {table.path} and train with them",
-        )
-
-
-def _table_encoder(made_with: Mapping[str, Any], place: str | None) -> SentenceEncoder:
-    """The encoder that a table was made with: another one's vectors mean nothing to the model."""
-    if place is None and made_with["revision"] == "local":
-        raise InputError(
-            f"the table was made with a local encoder, {made_with['name']!r}", fix="say where it is: --encoder DIR"
-        )
-    name = EMBEDDED if made_with["name"] == ENCODER_PACKAGE else made_with["name"]
-    encoder = SentenceEncoder(place or name)
-    if encoder.identity["weights_sha256"] != made_with["weights_sha256"]:
-        raise InputError(
-            f"not the encoder of the run's table, {made_with['name']!r} of revision {made_with['revision']}",
-            where=place or name,
-            fix="--encoder DIR",
-        )
-    return encoder

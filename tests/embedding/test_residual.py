@@ -89,6 +89,17 @@ def test_codebooks_are_those_of_the_clusters(engine: str) -> None:
     assert first[0].tobytes() != other[0].tobytes()
 
 
+@pytest.mark.parametrize("engine", KMEANS)
+def test_centres_that_died_are_revived(engine: str) -> None:
+    """Many vectors in few tight clusters, where faiss leaves half of the centres without a vector."""
+    random = np.random.default_rng(0)
+    middles = random.normal(size=(60, 32))
+    vectors = (middles[random.integers(60, size=5000)] + 1e-4 * random.normal(size=(5000, 32))).astype(np.float32)
+    book = fit_codebook(vectors, 256, IdSettings(codes=256, kmeans=engine), 0)
+    assert len(book) == 256
+    assert len(np.unique(nearest(vectors, book))) == 256
+
+
 def test_fewer_vectors_than_codes_are_their_own_centres() -> None:
     vectors = np.array([[1, 2], [3, 4], [1, 2], [-0.0, 0], [0, 0]], np.float32)
     books = fit_residual_kmeans(vectors, IdSettings(levels=2, codes=8))

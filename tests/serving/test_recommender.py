@@ -109,11 +109,6 @@ def test_refusals(recommender: RunRecommender, arguments: dict[str, object], sai
         recommender.recommend(**arguments)  # type: ignore[arg-type]
 
 
-def test_a_model_of_ids_refuses_a_new_item(folder: Path) -> None:
-    with pytest.raises(InputError, match="scores items by id"):
-        RunRecommender.load(folder / "sasrec").new_item("green tea", "tea", ["tea1"])
-
-
 def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(folder / "semacdr")
     assert main(["recommend", run, "--history", "tea1,pans2", "--target-domain", "tea", "--k", "3", "--json"]) == 0

@@ -1,0 +1,158 @@
+"""Items that are in no data set: their vectors from their texts, and their way into a run's index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from semacdr.data.schema import FloatArray
+from semacdr.embedding.encoder import SentenceEncoder
+from semacdr.errors import InputError
+from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
+from semacdr.models.semacdr import SemaCDR
+from semacdr.run import LoadedRun
+from semacdr.serving.index import SearchIndex
+
+FIELDS = ("item_id", "domain", "text")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A new item as a user gives it."""
+
+    item_id: str
+    domain: str
+    text: str
+
+
+class ItemPlacer:
+    """Gives new items the vectors that a run's model has for them; the encoder is loaded once.
+
+    Args:
+        run: of a SemaCDR that reads text or semantic ids.
+        encoder: where the text encoder is, if the run's table or ids do not say.
+
+    Raises:
+        InputError: the model cannot place a text, or its encoder is not at hand or not that of its semantic ids.
+    """
+
+    def __init__(self, run: LoadedRun, encoder: str | None = None) -> None:
+        self.run, where = run, str(run.path)
+        if not isinstance(run.model, SemaCDR):
+            what = f"{run.manifest['model']} has no vector for an item outside its data set; SemaCDR has one"
+            raise InputError(what, where=where, fix="train SemaCDR with --embeddings or --ids")
+        self.model = run.model
+        if not self.model.items.views:
+            what = "this SemaCDR was trained without texts and semantic ids: it scores items by id"
+            raise InputError(what, where=where, fix="train SemaCDR with --embeddings or --ids")
+        if run.table is None and run.ids is None:
+            raise InputError("the embeddings of this run are gone", where=where, fix="say where they are: --embeddings")
+        self.encoder = _encoder(_made_with(run), encoder)
+
+    def vectors(self, texts: Sequence[str], domains: Sequence[int]) -> FloatArray:
+        """(n, D) vectors of items from their texts alone.
+
+        Args:
+            texts: n of them, none of them empty.
+            domains: index of each item's domain.
+        """
+        if not all(text.strip() for text in texts):
+            raise InputError("the text of the new item is empty")
+        content, ids = torch.from_numpy(np.array(self.encoder.encode(list(texts)))), self.run.ids
+        codes = None
+        if ids is not None:
+            # a view that a new item has no text for is stood in for by its content; a text that the catalogue has gets
+            # its item's codes, which re-assignment may have made others than the nearest
+            joined = np.tile(content.numpy(), len(ids.manifest["widths"]))
+            codes = torch.from_numpy(ids.encode(joined)[:, :-1]).long()
+        with torch.no_grad():
+            vectors = self.model.items.new_vectors({"content": content}, torch.tensor(list(domains)), codes)
+        found: FloatArray = vectors.float().numpy()
+        return found
+
+
+def add_new_items(run: LoadedRun, index: SearchIndex, items: Sequence[Described], encoder: str | None = None) -> None:
+    """Puts new items into a run's index, so that they are searched with the others; nothing is trained.
+
+    Raises:
+        InputError: see :class:`ItemPlacer`; an id that is there already, or an unknown domain. The index is unchanged.
+    """
+    catalogue = run.dataset.catalogue()
+    domains = [catalogue.domain_index(item.domain) for item in items]
+    index.check_new([item.item_id for item in items])
+    vectors = ItemPlacer(run, encoder).vectors([item.text for item in items], domains)
+    for domain in dict.fromkeys(item.domain for item in items):
+        rows = [row for row, item in enumerate(items) if item.domain == domain]
+        index.add([items[row].item_id for row in rows], vectors[rows], domain)
+
+
+def read_new_items(path: Path) -> list[Described]:
+    """Items of a file with a JSON object a line: ``item_id``, ``domain``, ``text``.
+
+    Raises:
+        InputError: no such file, or a line that is something else; it names the line.
+    """
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    items = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"not valid JSON ({error})", where=f"{path}, line {number}") from None
+        if not isinstance(row, dict) or any(not str(row.get(name, "")).strip() for name in FIELDS):
+            example = json.dumps(dict.fromkeys(FIELDS, "..."))
+            raise InputError("not an item", where=f"{path}, line {number}", fix=f"lines like {example}")
+        items.append(Described(*(str(row[name]) for name in FIELDS)))
+    return items
+
+
+def _made_with(run: LoadedRun) -> Mapping[str, Any]:
+    """The encoder of a run's texts. Codes of another one's vectors would mean nothing."""
+    ids, table = run.ids, run.table
+    if table is None:
+        assert ids is not None
+        if "encoder" not in ids.manifest:
+            what = "these ids do not say by which text encoder they were made"
+            raise InputError(what, where=str(ids.path), fix="--embeddings, the table that they were made of")
+        return {"name": EMBEDDED, "revision": "", "weights_sha256": ids.manifest["encoder"]}
+    made_with: Mapping[str, Any] = table.manifest["encoder"]
+    if ids is None:
+        return made_with
+    if "encoder" in ids.manifest:
+        same = ids.manifest["encoder"] == made_with["weights_sha256"]
+    else:  # older ids name their table alone
+        same = ids.manifest["source"]["fingerprint"] == table.fingerprint
+    if not same:
+        raise InputError(
+            "the ids are not known to be of the text encoder of the run's table, so a new text has no codes",
+            where=str(ids.path),
+            fix=f"make ids with semacdr ids --embeddings {table.path} and train with them",
+        )
+    return made_with
+
+
+def _encoder(made_with: Mapping[str, Any], place: str | None) -> SentenceEncoder:
+    """The encoder that texts were encoded with: another one's vectors mean nothing to the model."""
+    if place is None and made_with["revision"] == "local":
+        raise InputError(
+            f"the table was made with a local encoder, {made_with['name']!r}", fix="say where it is: --encoder DIR"
+        )
+    name = EMBEDDED if made_with["name"] == ENCODER_PACKAGE else made_with["name"]
+    encoder = SentenceEncoder(place or name)
+    if encoder.identity["weights_sha256"] != made_with["weights_sha256"]:
+        known = f", {made_with['name']!r} of revision {made_with['revision']}" if made_with["revision"] else ""
+        raise InputError(
+            f"not the encoder of the run's texts{known}",
+            where=place or name,
+            fix="--encoder DIR",
+        )
+    return encoder
