@@ -27,7 +27,7 @@ MODELS = 6  # of each data set, the best
 def model_parts(
     subject: Subject, dataset: str, places: Mapping[str, str | Path | None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The parts of the best models on a data set, the first seed of each.
+    """The parts of the best models on a data set, of the first seed of each whose weights are there.
 
     Args:
         subject: the report's subject.
@@ -40,7 +40,9 @@ def model_parts(
     first: dict[str, RunEntry] = {}
     for run in subject.runs:
         if run.dataset == dataset and run.state == "done" and run.domain is None:
-            first.setdefault(run.label, run)
+            there = first.setdefault(run.label, run)
+            if not (there.folder / WEIGHTS).is_file() and (run.folder / WEIGHTS).is_file():
+                first[run.label] = run
     order = [label for label in subject.best_first(dataset) if label in first]
     order += [label for label in first if label not in order]
     parts, notes = [], []

@@ -197,6 +197,20 @@ def test_a_bench_that_is_half_finished(bench: Path, tmp_path: Path) -> None:
     assert main(["report", str(out)]) == 0  # nothing but a plan
 
 
+def test_the_first_seed_with_weights_is_drawn(bench: Path, tmp_path: Path) -> None:
+    """Those of a record have none."""
+    out = copied(bench, tmp_path)
+    whole = read_json(out / "bench.json")
+    (cell,) = (cell for cell in whole["cells"] if cell["model"] == "SemaCDR" and cell["label"] != LABEL)
+    shutil.copytree(out / cell["run"], out / "again")
+    (out / cell["run"] / "model.safetensors").unlink()
+    whole["cells"].append({**cell, "seed": 1, "run": "again"})
+    write_json(out / "bench.json", whole)
+    assert main(["report", str(out)]) == 0
+    drawn = {each["model"]: each["seed"] for each in data_of(out / "report.html")["datasets"][0]["maps"]}
+    assert drawn[cell["label"]] == 1
+
+
 def test_data_that_are_gone_are_named(bench: Path, tmp_path: Path) -> None:
     shutil.copytree(bench.parent, tmp_path / "all")
     out = tmp_path / "all" / "out"

@@ -13,7 +13,7 @@ const SECTIONS = [
     legend: (model) => DATA.curves.some((entry) => entry.dataset === state.dataset && entry.model === model),
     if: () => DATA.curves.some((entry) => entry.dataset === state.dataset) },
   { id: "cost", title: "Cost",
-    lead: "Means over seeds; of memory the most. Seconds are of one machine and whatever else it did.",
+    lead: "Means over seeds; of memory the most. Seconds are of the machine that ran a training, and of whatever else it did.",
     draw: drawCosts, if: () => DATA.costs.some((cost) => cost.dataset === state.dataset) },
   { id: "weights", title: "Views and threads", lead: "What SemaCDR listens to.", draw: drawWeights,
     if: () => datasetEntry()?.weights.some((model) => Object.keys(model.gates).length + Object.keys(model.threads).length) },
