@@ -113,13 +113,15 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         f"{settings['levels']} levels of {settings['codes']} codes, seed {settings['seed']}, one set of codebooks for",
         "the items of both domains. Lists have one value a level. Collisions: share of the items whose codes another",
         "item has, by the nearest codes and before the last token. Error: share of the squared length of the text",
-        "vectors that the codes miss. Shared: share of the items in codes that both domains use. The picture,",
+        "vectors that the codes miss. Shared: share of the codes that both domains use, and of the items in them. Last",
+        "tokens: values that they need, of the items with text and of all: those without one are alike. The picture,",
         "`semantic_ids.svg`, shows by how much each code is shared; its mixing is the chance that two items of one",
-        "code, domains weighed alike, are of different domains, over one half. Items without text need last tokens.",
+        "code, domains weighed alike, are of different domains, over one half. Vectors: the content view, by the",
+        "embedded encoder (all-MiniLM-L6-v2).",
     ]
-    head = "| way | utilisation | entropy, bits | collisions before, after | last tokens | error | shared | CPU s |"
+    head = "| way | utilisation | entropy, bits | collisions before, after | last tokens | error | shared codes | items in them | CPU s |"
     for name in dict.fromkeys(row["dataset"] for row in rows):
-        lines += ["", f"## {name}", "", head, "|---" * 8 + "|"]
+        lines += ["", f"## {name}", "", head, "|---" * 9 + "|"]
         for row in (row for row in rows if row["dataset"] == name):
             rate = row["collision_rate"]["all"]
             cells = [
@@ -127,8 +129,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
                 _list(row["utilisation"]["all"]),
                 _list(row["entropy_bits"]["all"], 2),
                 f"{rate['before']:.1%}, {rate['after']:.1%}",
-                str(row["last_token_size"]),
+                f"{row['last_token_size_with_vector']}, {row['last_token_size']}",
                 _list(row["reconstruction_error"]),
+                _list(row["shared_codes"]),
                 _list(row["items_in_shared_codes"]),
                 f"{row['cpu_seconds']:.0f}",
             ]
