@@ -119,7 +119,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "code, domains weighed alike, are of different domains, over one half. Vectors: the content view, by the",
         "embedded encoder (all-MiniLM-L6-v2).",
     ]
-    head = "| way | utilisation | entropy, bits | collisions before, after | last tokens | error | shared codes | items in them | CPU s |"
+    columns = ["way", "utilisation", "entropy, bits", "collisions before, after", "last tokens", "error"]
+    columns += ["shared codes", "items in them", "CPU s"]
+    head = f"| {' | '.join(columns)} |"
     for name in dict.fromkeys(row["dataset"] for row in rows):
         lines += ["", f"## {name}", "", head, "|---" * 9 + "|"]
         for row in (row for row in rows if row["dataset"] == name):
