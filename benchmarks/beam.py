@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/beam.py RUN --widths 8,32,128 [--users 1000]
 
 RUN is a finished run of SemaCDRGen. For the same test targets both ways: ndcg@10 and hr@10 under full ranking (a
-target outside a beam's ten counts as missed), the share of the exact ten that a beam finds, and CPU milliseconds a user, users
-one at a time as ``semacdr recommend`` asks. Adds a row for each width to results/beam.json and writes results/beam.md.
+target outside a beam's ten counts as missed), the share of the exact ten that a beam finds, and CPU milliseconds a
+user, users one at a time as ``semacdr recommend`` asks. A row for each width in results/beam.json and results/beam.md.
 """
 
 from __future__ import annotations
