@@ -68,6 +68,7 @@ class ItemEncoder(nn.Module):
         codes: semantic ids, one more view beside those of the text; None for none. Where they are the only view, the
             id residual is a row that each whole id is hashed to, so that no table grows with the catalogue.
         code_buckets: rows of hashed prefixes, and of hashed ids.
+        new_item_scale: what the vectors of untrained items are multiplied by.
     """
 
     item_domain: Tensor
@@ -86,8 +87,10 @@ class ItemEncoder(nn.Module):
         domain_weights: bool = False,
         codes: ItemCodes | None = None,
         code_buckets: int = 0,
+        new_item_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self.new_item_scale = new_item_scale
         self.text_views = tuple(text)
         self.views = (*text, CODES) if codes is not None else self.text_views
         self.embedding_dim = embedding_dim
@@ -165,6 +168,8 @@ class ItemEncoder(nn.Module):
         if self.views:
             views = torch.stack([self.view_vectors(view, ids) for view in self.views])  # (V, n, D)
             vectors = (self.gate(views, ids).unsqueeze(2) * views).sum(0) * self.scale
+            if self.new_item_scale != 1:  # nothing that training moves: it meets no untrained item
+                vectors = vectors * torch.where(self.trained[ids] > 0, 1.0, self.new_item_scale).unsqueeze(1)
         if self.use_id:
             residual = self.id_weight(ids).unsqueeze(1) * self.id(ids)
             vectors = residual if vectors is None else vectors + residual
@@ -172,24 +177,27 @@ class ItemEncoder(nn.Module):
         return vectors
 
     def new_vectors(self, text: TextTables, domain: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Vectors of items that are not in the catalogue, from their text and their codes alone.
+        """Vectors of items that are not in the catalogue, from their text, their codes or both.
 
         Args:
-            text: view -> (n, E); a missing view falls back to ``content``.
+            text: view -> (n, E); a view that is missing counts as little as one that an item of the catalogue lacks.
             domain: (n,) domain of each.
             codes: (n, M) codes of each, where there is a view of semantic ids.
 
         Returns:
-            (n, D).
+            (n, D), as an untrained item of the catalogue with the same views has.
         """
-        found = [self.adapters[v](text.get(v, text["content"]), domain) for v in self.text_views]
-        if codes is not None:
-            found.append(self.codes(codes))
-        views = torch.stack(found)
+        found = [(view, self.adapters[view](text[view], domain)) for view in self.text_views if view in text]
+        if codes is not None and CODES in self.views:
+            found.append((CODES, self.codes(codes)))
+        if not found:
+            raise ValueError(f"none of the views {', '.join(self.views)} is given")
+        views = torch.stack([vectors for _, vectors in found])
+        factor = self.scale * self.new_item_scale
         if len(self.views) == 1:
-            return views[0] * self.scale
+            return views[0] * factor
         logits = self.gate_out(torch.tanh(self.gate_view(views) + self.gate_domain(domain))).squeeze(2)
-        return (torch.softmax(logits, dim=0).unsqueeze(2) * views).sum(0) * self.scale
+        return (torch.softmax(logits, dim=0).unsqueeze(2) * views).sum(0) * factor
 
     def contrastive_loss(self, ids: Tensor, temperature: float, target_temperature: float | None) -> Tensor:
         """L_item on a batch of distinct items of all domains.

@@ -69,6 +69,10 @@ class SemaCDRConfig(SequenceSettings):
     """Ablation: without it, items are text, or codes, alone (needs some)."""
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of items that do without their id residual in a training step, where there is text."""
+    new_item_scale: float = Field(1.0, gt=0)
+    """What the vector of an item without training events is multiplied by. Being popular makes a vector long, and that
+    of a new item is as short as those of items that were met once, so that it is hardly ever among the first of a whole
+    domain. It changes nothing in training and nothing among new items; larger values trade known items for new."""
     threads: list[Literal["source", "target", "mixed"]] = Field(["source", "target", "mixed"], min_length=1)
     """Ablation: which threads are fused; an event whose threads are all empty uses the start vector."""
     fusion: Literal["adaptive", "mean"] = "adaptive"
@@ -130,6 +134,7 @@ class SemaCDR(VectorRecommender):
             c.domain_weights,
             codes,
             c.code_buckets,
+            c.new_item_scale,
         )
         self.num_domains = len(catalogue.domains)
         self.threads = tuple(t for t in THREADS if t in c.threads) if self.num_domains > 1 else ("mixed",)

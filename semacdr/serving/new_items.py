@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from semacdr.data.schema import FloatArray
+from semacdr.embedding.build import CONTENT
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.errors import InputError
 from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
@@ -51,6 +52,9 @@ class ItemPlacer:
         if not self.model.items.views:
             what = "this SemaCDR was trained without texts and semantic ids: it scores items by id"
             raise InputError(what, where=where, fix="train SemaCDR with --embeddings or --ids")
+        if run.ids is None and CONTENT not in self.model.items.text_views:
+            what = f"this SemaCDR reads no view {CONTENT!r}, which a new item has alone"
+            raise InputError(what, where=where, fix="train it with that view too, or with --ids")
         if run.table is None and run.ids is None:
             raise InputError("the embeddings of this run are gone", where=where, fix="say where they are: --embeddings")
         self.encoder = _encoder(_made_with(run), encoder)
@@ -67,12 +71,18 @@ class ItemPlacer:
         content, ids = torch.from_numpy(np.array(self.encoder.encode(list(texts)))), self.run.ids
         codes = None
         if ids is not None:
-            # a view that a new item has no text for is stood in for by its content; a text that the catalogue has gets
-            # its item's codes, which re-assignment may have made others than the nearest
-            joined = np.tile(content.numpy(), len(ids.manifest["widths"]))
-            codes = torch.from_numpy(ids.encode(joined)[:, :-1]).long()
+            # a view that is missing is zero, as where the ids were made; a text that the catalogue has gets its item's
+            # codes, which re-assignment may have made others than the nearest
+            widths = ids.manifest["widths"]
+            if CONTENT not in widths:
+                raise InputError(f"these ids are not of {CONTENT}, which a new item has alone", where=str(ids.path))
+            parts = [
+                content.numpy() if view == CONTENT else np.zeros((len(content), w), np.float32)
+                for view, w in widths.items()
+            ]
+            codes = torch.from_numpy(ids.encode(np.concatenate(parts, axis=1))[:, :-1]).long()
         with torch.no_grad():
-            vectors = self.model.items.new_vectors({"content": content}, torch.tensor(list(domains)), codes)
+            vectors = self.model.items.new_vectors({CONTENT: content}, torch.tensor(list(domains)), codes)
         found: FloatArray = vectors.float().numpy()
         return found
 

@@ -13,6 +13,7 @@ from semacdr.data.dataset import Catalogue, Dataset
 from semacdr.data.splits import make_split
 from semacdr.errors import InputError
 from semacdr.models.adapter import ItemEncoder
+from semacdr.models.base import ItemCodes
 from semacdr.models.semacdr import SemaCDR, SemaCDRConfig
 from tests.planted import write_planted
 
@@ -80,6 +81,36 @@ def test_the_id_residual_of_an_untrained_item_is_exactly_zero(dataset: Dataset) 
     after = model.items(ids).detach()
     assert torch.equal(before[0], after[0])
     assert not torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("given", [{"content"}, {"semantic_id"}, {"content", "domain_agnostic", "semantic_id"}])
+def test_a_new_item_is_what_an_untrained_one_with_the_same_views_is(given: set[str]) -> None:
+    """By text, by codes and by all of it; a view that is missing is masked, not stood in for."""
+    torch.manual_seed(0)
+    ids, count = np.array(["", "a", "b", "c"], object), np.array([0, 3, 0, 0], np.int64)
+    catalogue = Catalogue(ids, np.array([-1, 0, 1, 1], np.int8), ("x", "y"), count)
+    text = {view: torch.randn(4, 5) for view in ("content", "domain_agnostic")}
+    codes = ItemCodes(torch.tensor([[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]]), (2, 2))
+    for view, table in text.items():
+        table[0] = 0
+        if view not in given:
+            table[2] = 0
+    encoder = ItemEncoder(catalogue, text, 4, 4, 0.0, codes=codes, code_buckets=8, new_item_scale=1.5).eval()
+    torch.nn.init.normal_(encoder.gate_out.weight)
+    if "semantic_id" not in given:
+        encoder.has_semantic_id[2] = False
+    own = {view: table[2:3] for view, table in text.items() if view in given}
+    code = codes.codes[2:3, :2] if "semantic_id" in given else None
+    found = encoder.new_vectors(own, torch.tensor([1]), code)
+    torch.testing.assert_close(found, encoder(torch.tensor([2])))
+    plain = ItemEncoder(catalogue, text, 4, 4, 0.0, codes=codes, code_buckets=8).eval()
+    plain.load_state_dict(encoder.state_dict())
+    if "semantic_id" not in given:
+        plain.has_semantic_id[2] = False
+    torch.testing.assert_close(found, 1.5 * plain(torch.tensor([2])))
+    assert torch.equal(plain(torch.tensor([1])), encoder(torch.tensor([1])))  # a trained item is as long as it was
+    with pytest.raises(ValueError, match="none of the views"):
+        encoder.new_vectors({}, torch.tensor([1]))
 
 
 def test_an_untrained_item_is_in_no_denominator(dataset: Dataset) -> None:

@@ -158,7 +158,9 @@ def views_of(folder: Path, name: str, encoder: str | None, views: tuple[str, ...
     made = {key: value for key, value in table.manifest.items() if key not in ("kind", "format_version", "text_dim")}
     if encoder is not None:
         made["encoder"] = {**made["encoder"], "weights_sha256": encoder}
-    rows = dict.fromkeys(views, np.arange(len(table.item_ids)))
+    rows = {view: np.arange(len(table.item_ids)) for view in views}
+    if "domain_agnostic" in rows:
+        rows["domain_agnostic"][table.item_ids == "tea23"] = -1  # an item without a profile
     manifest = {**made, "views": list(views), "fingerprint": name}
     write_table(folder / f"{name}-table", table.item_ids, table.matrix("content"), rows, manifest)
     words = ["--embeddings", str(folder / f"{name}-table"), "--out", str(folder / f"{name}-ids")]
@@ -166,8 +168,8 @@ def views_of(folder: Path, name: str, encoder: str | None, views: tuple[str, ...
     return folder / f"{name}-ids"
 
 
-def test_a_new_item_stands_in_for_every_view_of_the_ids(folder: Path) -> None:
-    """The ids are of another table than the run's, by the same encoder."""
+def test_a_new_item_is_what_an_item_without_profile_is_to_the_ids(folder: Path) -> None:
+    """Its other views are zero there. The ids are of another table than the run's, by the same encoder."""
     recommender = coded(folder, "two", views_of(folder, "two-views", None, ("content", "domain_agnostic")))
     scores = {item.item_id: item.score for item in recommender.recommend(["tea1"], "tea", k=100)}
     assert recommender.new_item("tea number 23", "tea", ["tea1"]).score == pytest.approx(scores["tea23"], abs=1e-4)
