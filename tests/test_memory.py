@@ -1,4 +1,4 @@
-"""Peak memory as the system counts it, and big tensors in huge pages."""
+"""Big tensors in huge pages, where the system has them on request."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def test_importing_asks_for_huge_pages_and_does_not_overrule() -> None:
 
 
 @pytest.mark.skipif(
-    not KERNEL.is_file() or "[never]" in KERNEL.read_text(), reason="the system has no transparent huge pages"
+    not KERNEL.is_file() or "[madvise]" not in KERNEL.read_text(), reason="no huge pages here, or not on request"
 )
 def test_a_big_tensor_lies_in_huge_pages() -> None:
-    assert int(printed(HUGE_KB)) > 100_000  # of 262,144 kB; a full machine may have no room for all
-    if "[madvise]" in KERNEL.read_text():
-        assert int(printed(HUGE_KB, **{NAME: "0"})) < 50_000
+    asked, plain = int(printed(HUGE_KB)), int(printed(HUGE_KB, **{NAME: "0"}))
+    assert asked > plain + 50_000  # of 262,144 kB: a machine without room gives a part

@@ -24,7 +24,7 @@ from semacdr.bench.plan import Cell, Line, make_cell, make_lines, run_is_done
 from semacdr.bench.plugins import plugin_folders, plugin_note, pretrain
 from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
 from semacdr.bench.record import Record
-from semacdr.bench.remaining import remaining
+from semacdr.bench.remaining import left_note
 from semacdr.bench.significance import best_against_others
 from semacdr.bench.systems import System, stopped_early
 from semacdr.bench.tuning import Study
@@ -160,7 +160,7 @@ class Bench:
                 "cells": cells,
             },
         )
-        left = remaining(cells)
+        left = left_note(cells)
         head = [f"# {self.config.name}", "", f"Command: `{self.command}`; semacdr {__version__}."]
         head += [left] if left else []
         write_text(self.out / MARKDOWN, "\n".join([*head, "", tables(rows, tests, self.config.lead)]))

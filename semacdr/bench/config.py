@@ -237,9 +237,11 @@ class BenchConfig(Settings):
     def _consistent(self) -> Self:
         known = [entry.name for entry in self.datasets]
         _distinct("data set", known)
-        # embeddings/NAME holds the items' table of a data set and embeddings/NAME-users the users'
-        of_users = [f"{data.name}-users" for data in self.datasets if data.user_embeddings is not None]
-        _distinct("folder of embeddings", known + of_users)
+        for data in self.datasets:
+            # embeddings/NAME holds the items' table of a data set and embeddings/NAME-users the users'
+            if data.user_embeddings is not None and f"{data.name}-users" in known:
+                what = f"the user embeddings of {data.name} have the folder of data set {data.name}-users"
+                raise ValueError(f"{what}; give that another name")
         _distinct("model label", [slug(entry.title) for entry in self.models])
         for data in self.datasets:
             if data.same_as is not None and self.data_of(data).same_as is not None:

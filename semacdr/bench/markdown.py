@@ -193,7 +193,7 @@ def _costs(dataset: str, rows: Rows) -> list[str]:
         )
     legend = "Epochs: how many were run of those that were allowed, and the best on validation, whose weights are kept."
     if not all(row["huge_pages"] for row in first.values()):
-        legend += f" {SMALL}: a training without huge pages, whose memory grows with its length."
+        legend += f" {SMALL}: a training that did not ask for huge pages, whose memory grows with its length."
     return [*lines, "", legend, ""]
 
 

@@ -1,4 +1,4 @@
-"""What is left of a bench, in a sentence. It loads nothing, as a page of numbers wants it too."""
+"""What is left of a bench, in a sentence. It imports nothing heavy: the report uses it too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def remaining(cells: Sequence[dict[str, Any]]) -> str | None:
+def left_note(cells: Sequence[dict[str, Any]]) -> str | None:
     """What is left of a bench, in a sentence; None where nothing is.
 
     Args:
@@ -17,5 +17,9 @@ def remaining(cells: Sequence[dict[str, Any]]) -> str | None:
         return None
     # without a run folder's name nobody knows whether a record holds it
     waiting = sum(cell["run"] is None for cell in left)
-    unseen = f" ({waiting} of them after data, embeddings, ids or tuning)" if waiting else ""
+    unseen = (
+        f" ({waiting} of them cannot be looked up before their data, embeddings, ids or tuning are there)"
+        if waiting
+        else ""
+    )
     return f"{len(left)} of {len(cells)} cells are still to be run{unseen}."

@@ -90,8 +90,9 @@ def _epochs(manifests: Sequence[Mapping[str, Any]]) -> str | None:
     ):
         return None
     ran = _span({manifest["result"]["epochs"] for manifest in manifests})
-    best = _span({manifest["result"]["best_epoch"] for manifest in manifests})
-    return f"{ran} of {manifests[0]['training']['epochs']}, best {best}"
+    allowed = _span({manifest["training"]["epochs"] for manifest in manifests})
+    best = {manifest["result"]["best_epoch"] for manifest in manifests} - {-1}  # nothing was validated
+    return f"{ran} of {allowed}" + (f", best {_span(best)}" if best else "")
 
 
 def _span(numbers: Collection[int]) -> str:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the index goes; RUN/index by default")
     parser.add_argument("--add", type=Path, metavar="FILE", help="items to add to the index that is there, JSON lines")
     parser.add_argument("--remove", metavar="ID,ID,...", help="items to take out of the index that is there")
-    parser.add_argument("--encoder", metavar="NAME", help="the text encoder of --add, if the table does not say where")
+    parser.add_argument("--encoder", metavar="NAME", help="the text encoder of --add, if the run does not say where")
     add_places(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the kind")
@@ -79,13 +79,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _change(args: argparse.Namespace, out: Path) -> int:
+    from semacdr.errors import InputError
     from semacdr.run import load_run
     from semacdr.serving.build_index import run_fingerprint
     from semacdr.serving.index import SearchIndex
     from semacdr.serving.new_items import add_new_items, read_new_items
 
     items = read_new_items(args.add) if args.add is not None else []
-    gone = [item.strip() for item in (args.remove or "").split(",") if item.strip()]
+    gone = list(dict.fromkeys(item.strip() for item in (args.remove or "").split(",") if item.strip()))
+    if not items and not gone:
+        raise InputError(
+            "nothing to add and nothing to remove", fix="--add FILE with a line an item, --remove ID,ID,..."
+        )
     run = load_run(args.run, **places(args))
     index = SearchIndex.load(out, run_fingerprint(run.path, run.manifest))
     index.remove(gone)  # first, so that an item can be replaced

@@ -14,7 +14,8 @@ from semacdr.progress import say
 
 _START_ROWS_PER_CODE = 64  # with 16, outliers become centres: fewer codes carry the later levels
 
-_REVIVALS = 20  # rounds; each leaves fewer to revive
+_REVIVALS = 20  # rounds: what is revived can die once more, as the centres about it move
+_BLOCK_ROWS = 65_536
 
 
 def kmeans_engine(settings: IdSettings) -> str:
@@ -54,7 +55,7 @@ def fit_codebook(
 ) -> FloatArray:
     """(n, C) residuals -> (K, C) centres; the residuals themselves where no more than ``codes`` of them differ.
 
-    Centres that nothing is nearest to are revived, so that K is ``codes`` but for residuals that hardly differ.
+    Centres that nothing is nearest to are revived; K is less than ``codes`` only where some die round after round.
     """
     different = _few_different(residual, codes)
     if different is not None:
@@ -74,11 +75,22 @@ def _revived(residual: FloatArray, centres: FloatArray, codes: int) -> FloatArra
         missing = codes - len(centres)
         if missing <= 0:
             break
-        error = np.square(residual - centres[nearest(residual, centres)]).sum(axis=1)
-        worst = residual[np.argsort(-error, kind="stable")]
-        _, first = np.unique(worst[: 4 * codes], axis=0, return_index=True)  # a row that stands twice is one centre
-        centres = _means(residual, np.concatenate([centres, worst[np.sort(first)[:missing]]]))
+        seen: dict[bytes, int] = {}  # a row that stands twice is one centre
+        for at in np.argsort(-_errors(residual, centres), kind="stable").tolist():
+            seen.setdefault((residual[at] + np.float32(0)).tobytes(), at)
+            if len(seen) == missing:
+                break
+        centres = _means(residual, np.concatenate([centres, residual[list(seen.values())]]))
     return centres
+
+
+def _errors(residual: FloatArray, centres: FloatArray) -> FloatArray:
+    """(n,) squared distance of each row to its nearest centre."""
+    code, errors = nearest(residual, centres), np.empty(len(residual), np.float32)
+    for start in range(0, len(residual), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        errors[rows] = np.square(residual[rows] - centres[code[rows]]).sum(axis=1)
+    return errors
 
 
 def _few_different(rows: FloatArray, limit: int) -> FloatArray | None:

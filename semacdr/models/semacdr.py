@@ -72,7 +72,7 @@ class SemaCDRConfig(SequenceSettings):
     new_item_scale: float = Field(1.0, gt=0)
     """What the vector of an item without training events is multiplied by. Being popular makes a vector long, and that
     of a new item is as short as those of items that were met once, so that it is hardly ever among the first of a whole
-    domain. It changes nothing in training and nothing among new items; larger values trade known items for new."""
+    domain. It moves no weight, but validation sees it; it changes nothing among new items."""
     threads: list[Literal["source", "target", "mixed"]] = Field(["source", "target", "mixed"], min_length=1)
     """Ablation: which threads are fused; an event whose threads are all empty uses the start vector."""
     fusion: Literal["adaptive", "mean"] = "adaptive"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semacdr.bench.remaining import remaining
+from semacdr.bench.remaining import left_note
 from semacdr.errors import InputError
 from semacdr.evaluation.metrics import lower_is_better
 from semacdr.files import read_json
@@ -111,7 +111,7 @@ def bench_subject(folder: Path) -> Subject:
         rows, tests = read_json(folder / LEADERBOARD), read_json(folder / COMPARISONS)
         protocols = dict.fromkeys(row["protocol"] for row in rows if row["protocol"])
         lead = {name: config["rating_metric"] if name in LEADS else config["metric"] for name in protocols}
-        left = remaining(cells)
+        left = left_note(cells)
         places = {entry["name"]: folder / entry["folder"] for entry in bench["datasets"] if entry["folder"]}
         notes = [left] if left else []
         return Subject(bench["name"], rows, tests, runs, lead, places, bool(config.get("titles", True)), tuple(notes))

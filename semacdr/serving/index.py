@@ -211,7 +211,10 @@ class SearchIndex:
 
     def save(self, path: str | Path) -> None:
         """Writes the index as a whole; an older one there is replaced, anything else is an :class:`InputError`."""
-        holds_finished(Path(path), KIND, "")
+        try:
+            holds_finished(Path(path), KIND, "")
+        except InputError as error:
+            raise InputError(error.what, where=error.where, fix="another folder") from None
         alive = np.zeros(len(self._ids), np.bool_)
         for shard in self.shards:
             alive[shard.labels] = shard.alive

@@ -76,15 +76,18 @@ class ItemPlacer:
             widths = ids.manifest["widths"]
             if CONTENT not in widths:
                 raise InputError(f"these ids are not of {CONTENT}, which a new item has alone", where=str(ids.path))
-            parts = [
-                content.numpy() if view == CONTENT else np.zeros((len(content), w), np.float32)
-                for view, w in widths.items()
-            ]
-            codes = torch.from_numpy(ids.encode(np.concatenate(parts, axis=1))[:, :-1]).long()
+            distinct, back = np.unique(content.numpy(), axis=0, return_inverse=True)  # equal texts have equal codes
+            zeros = {view: np.zeros((len(distinct), width), np.float32) for view, width in widths.items()}
+            joined = np.concatenate([distinct if view == CONTENT else zeros[view] for view in widths], axis=1)
+            codes = torch.from_numpy(ids.encode(joined)[back.reshape(-1), :-1]).long()
         with torch.no_grad():
             vectors = self.model.items.new_vectors({CONTENT: content}, torch.tensor(list(domains)), codes)
-        found: FloatArray = vectors.float().numpy()
-        return found
+        placed: FloatArray = vectors.float().numpy()
+        if not np.isfinite(placed).all():
+            raise InputError(
+                "the model gives vectors that are not numbers", where=str(self.run.path), fix="train again"
+            )
+        return placed
 
 
 def add_new_items(run: LoadedRun, index: SearchIndex, items: Sequence[Described], encoder: str | None = None) -> None:
@@ -110,19 +113,34 @@ def read_new_items(path: Path) -> list[Described]:
     """
     if not path.is_file():
         raise InputError("no such file", where=str(path))
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # other breaks may stand inside a text
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 ({error})", where=str(path)) from None
+    example = json.dumps(dict.fromkeys(FIELDS, "..."))
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"{path}, line {number}"
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"not valid JSON ({error})", where=f"{path}, line {number}") from None
-        if not isinstance(row, dict) or any(not str(row.get(name, "")).strip() for name in FIELDS):
-            example = json.dumps(dict.fromkeys(FIELDS, "..."))
-            raise InputError("not an item", where=f"{path}, line {number}", fix=f"lines like {example}")
-        items.append(Described(*(str(row[name]) for name in FIELDS)))
+            raise InputError(f"not valid JSON ({error})", where=where) from None
+        if not isinstance(row, dict) or not all(_is_said(row.get(name), name) for name in FIELDS):
+            raise InputError("not an item", where=where, fix=f"lines like {example}; ids without commas")
+        items.append(Described(*(str(row[name]).strip() for name in FIELDS)))
     return items
+
+
+def _is_said(value: object, name: str) -> bool:
+    """Whether a field of a line is one: some text, or a whole number as an id."""
+    if name == "item_id" and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    if not isinstance(value, str) or not value.strip():
+        return False
+    whole = not any("\ud800" <= letter <= "\udfff" for letter in value)  # half of a character
+    return whole and (name != "item_id" or "," not in value)  # as --remove and --history write them
 
 
 def _made_with(run: LoadedRun) -> Mapping[str, Any]:

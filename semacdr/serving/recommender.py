@@ -96,7 +96,7 @@ class RunRecommender:
             raise InputError("give either a history or a user", fix="--history ID,ID,... or --user ID")
         if user is not None:
             return self.dataset.user_items(self.dataset.known_user(user))
-        known = [item for item in history or () if not self._is_added(item)]
+        known = [item for item in history or () if not self._is_added(str(item))]
         return np.array([self.dataset.known_item(item) for item in known], np.int32)
 
     def _is_added(self, item_id: str) -> bool:
@@ -131,7 +131,7 @@ class RunRecommender:
         if beam is not None:
             return self._decoded(items, domain, k, user, beam)
         if self.index is not None:
-            added = [item for item in history or () if self._is_added(item)]
+            added = [str(item) for item in history or () if self._is_added(str(item))]
             return self._searched(self.index, items, domain, k, user, added)
         candidates = self._candidates(items, domain)
         scores = self._scores(items, domain, candidates, user)

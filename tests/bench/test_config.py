@@ -46,7 +46,7 @@ RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
         ({"models": [{"name": "SASRec", "settings": {"epochs": -1}}]}, "greater than or equal to 0"),
         ({"models": [{"name": "SASRec", "settings": {"seed": 1}}]}, "'seed' is no setting of a line"),
         ({"models": [{"name": "SASRec"}, {"name": "SASRec"}]}, "'SASRec' stands there twice"),
-        ({"datasets": [PROFILED, {**PLANTED, "name": "planted-users"}]}, "'planted-users' stands there twice"),
+        ({"datasets": [PROFILED, {**PLANTED, "name": "planted-users"}]}, "the folder of data set planted-users"),
         ({"models": [{"name": "Markov", "datasets": ["other"]}]}, "unknown data set 'other'"),
         ({"models": []}, "no models"),
         ({"datasets": [{"name": "a"}]}, "either a format"),

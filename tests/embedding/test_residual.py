@@ -100,6 +100,16 @@ def test_centres_that_died_are_revived(engine: str) -> None:
     assert len(np.unique(nearest(vectors, book))) == 256
 
 
+@pytest.mark.parametrize("engine", KMEANS)
+def test_rows_that_stand_often_are_one_centre_each(engine: str) -> None:
+    """Seventy-two different rows, each three hundred times: as many centres as were asked for all the same."""
+    random = np.random.default_rng(0)
+    middles = np.repeat(random.normal(size=(12, 16)), 6, axis=0)
+    rows = (middles + 1e-3 * random.normal(size=(72, 16))).astype(np.float32)
+    book = fit_codebook(np.repeat(rows, 300, axis=0), 64, IdSettings(codes=64, kmeans=engine), 0)
+    assert len(np.unique(nearest(rows, book))) == len(book) == 64
+
+
 def test_fewer_vectors_than_codes_are_their_own_centres() -> None:
     vectors = np.array([[1, 2], [3, 4], [1, 2], [-0.0, 0], [0, 0]], np.float32)
     books = fit_residual_kmeans(vectors, IdSettings(levels=2, codes=8))

@@ -16,7 +16,7 @@ from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
 from semacdr.serving.index import SearchIndex
-from semacdr.serving.new_items import ItemPlacer
+from semacdr.serving.new_items import ItemPlacer, read_new_items
 from semacdr.serving.recommender import RunRecommender
 from semacdr.training.trainer import train
 from tests.planted import write_planted
@@ -55,7 +55,7 @@ def test_a_text_enters_the_index_and_leaves_it(
         {"item_id": "new", "domain": "tea", "text": "tea number 23"},
         {"item_id": 7, "domain": "pans", "text": "pans of iron", "price": 3},
     )
-    words = ["index", str(folder / run), "--out", str(out), "--add", str(today), "--remove", "tea1,tea2"]
+    words = ["index", str(folder / run), "--out", str(out), "--add", str(today), "--remove", "tea1,tea2,tea1"]
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"out": str(out), "added": 2, "removed": 2, "items": 48}
@@ -86,6 +86,11 @@ def test_a_text_enters_the_index_and_leaves_it(
         ({"item_id": "a", "domain": "tea"}, "line 2"),
         ({"item_id": "a", "domain": "tea", "text": "  "}, "line 2"),
         (["a", "tea", "green tea"], "line 2"),
+        ({"item_id": None, "domain": "tea", "text": "green tea"}, "line 2"),
+        ({"item_id": True, "domain": "tea", "text": "green tea"}, "line 2"),
+        ({"item_id": "a,b", "domain": "tea", "text": "green tea"}, "ids without commas"),
+        ({"item_id": "a", "domain": "tea", "text": ["green", "tea"]}, "line 2"),
+        ({"item_id": "a", "domain": "tea", "text": "half a \ud800"}, "line 2"),
         ({"item_id": "a", "domain": "te", "text": "green tea"}, "did you mean 'tea'"),
         ({"item_id": "tea3", "domain": "tea", "text": "green tea"}, "there already or given twice: tea3"),
         ({"item_id": "b", "domain": "tea", "text": "green tea"}, "there already or given twice: b"),
@@ -111,6 +116,7 @@ def test_wrong_lines_change_nothing(
         (["--remove", "tea1", "--kind", "flat"], "leave its kind and settings out"),
         (["--encoder", "x"], "--encoder is for --add"),
         (["--add", "nowhere.jsonl"], "no such file"),
+        (["--remove", " , "], "nothing to add and nothing to remove"),
     ],
 )
 def test_wrong_use(
@@ -120,6 +126,16 @@ def test_wrong_use(
     assert main(base) == 0
     assert main([*base, *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_lines_end_at_line_ends_alone(tmp_path: Path) -> None:
+    """Other breaks stand inside texts, and may stand there as they are."""
+    item = {"item_id": 7, "domain": " tea", "text": "one\u2028two\x85three"}
+    (found,) = read_new_items(lines(tmp_path / "a.jsonl", json.dumps(item, ensure_ascii=False)))
+    assert (found.item_id, found.domain, found.text) == ("7", "tea", item["text"])
+    (tmp_path / "b.jsonl").write_bytes(json.dumps({**item, "text": "caf\xe9"}, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_new_items(tmp_path / "b.jsonl")
 
 
 def test_why_a_model_places_no_text_is_said(folder: Path, tmp_path: Path) -> None:
@@ -138,6 +154,8 @@ def test_codes_alone_place_a_text_by_the_encoder_of_the_ids(folder: Path, tmp_pa
     moved = (ids.nearest(content) != ids.codes[:, :-1]).any(1)  # by re-assignment
     assert moved.any()
     placer = ItemPlacer(recommender.run)
+    first, second = placer.vectors(["tea number 23", "tea number 23"], [0, 0])
+    np.testing.assert_array_equal(first, second)
     for name in ids.item_ids[moved]:
         (vector,) = placer.vectors([f"{name.rstrip('0123456789')} number {name.strip('teapns')}"], [0])
         codes = torch.from_numpy(ids.codes_of([name])[:, :-1]).long()

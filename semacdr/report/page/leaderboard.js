@@ -51,7 +51,8 @@ function sortedLines(lines, column) {
   const sign = sorting.descending ? -1 : 1;
   return [...lines].sort((a, b) => {
     const [left, right] = [a[column.key], b[column.key]];
-    if (column.text) return sign * String(left ?? "").localeCompare(String(right ?? ""), "en", { numeric: true });
+    if (column.text && (left === null || right === null)) return (left === null) - (right === null);
+    if (column.text) return sign * String(left).localeCompare(String(right), "en", { numeric: true });
     // nothing comes last, either way
     if (!isNumber(left) || !isNumber(right)) return isNumber(right) - isNumber(left);
     return sign * (left - right) || String(a.model).localeCompare(String(b.model));
@@ -104,7 +105,7 @@ function boardLegend(lines) {
   const tested = lines.find((line) => line.test);
   if (tested)
     words.push(
-      `Bold: the best measured mean; †: not significantly behind it (paired sign-flip test over users, p ≥ ${LEVEL} after Holm's correction over the domains and models of this protocol). To the best: mean paired difference over users and its 95 % interval; d: that mean over the standard deviation.`,
+      `Bold: the best measured mean; †: not significantly behind it (paired sign-flip test over users, p ≥ ${LEVEL} after Holm's correction over the domains and models of this protocol). To the best: mean paired difference over users, the model less the best, and its 95 % interval; d: that mean over the standard deviation.`,
     );
   else if (DATA.tests.some((test) => test.dataset === state.dataset && test.protocol === state.protocol))
     words.push(`Tests were made for ${DATA.lead[state.protocol]} over all targets alone.`);
