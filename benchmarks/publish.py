@@ -110,7 +110,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column], tests: Sequ
         any_row = cells.get(columns[0]) or next(iter(cells.values()))
         cost = ["", ""]
         if measured:
-            old = "" if any_row.get("huge_pages") else "‡"
+            old = "‡" if any_row["parameters"] and not any_row.get("huge_pages") else ""
             cost = [f"{any_row['train_cpu_seconds']:.0f}{old}", f"{any_row['peak_rss_bytes'] / MIB:.0f}{old}"]
         name = model if measured else f"*{model}, published*"
         lines.append("| " + " | ".join([name, *shown, str(any_row["seeds"]), *cost]) + " |")

@@ -19,7 +19,13 @@ def test_the_readme_says_what_was_measured() -> None:
 
 def row(model: str, mean: float, domain: str, **other: Any) -> dict[str, Any]:
     own = {"protocol": "rating", "metric": "mse", "subset": "all", "std": None, "seeds": 1, "status": "ok"}
-    cost = {"source": "measured", "train_cpu_seconds": 2.4, "peak_rss_bytes": 3 << 20, "huge_pages": True}
+    cost = {
+        "source": "measured",
+        "train_cpu_seconds": 2.4,
+        "peak_rss_bytes": 3 << 20,
+        "parameters": 9,
+        "huge_pages": True,
+    }
     return {**own, **cost, "model": model, "mean": mean, "domain": domain, **other}
 
 
@@ -30,6 +36,7 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
         row("Good", 0.5, "magazines"),
         row("Good", 2.0, "fashion"),
         row("Near", 2.25, "magazines", huge_pages=False),
+        row("Count", 2.5, "magazines", huge_pages=False, parameters=0),
         row("Bad", 1.0, "fashion", subset="item 0"),
         row("Bad", 1.0, "fashion", metric="mae"),
         row("Lost", 0.1, "magazines", status="failed"),
@@ -50,6 +57,7 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
         "| Good | **.5000** | **2.000** | 1 | 2 | 3 |",
         "| Bad | 1.250 ±.0100 |  | 3 | 2 | 3 |",
         "| Near | 2.250† |  | 1 | 2‡ | 3‡ |",
+        "| Count | 2.500 |  | 1 | 2 | 3 |",
         "",
         *publish.LEGEND.splitlines(),
         "",

@@ -188,13 +188,18 @@ def _costs(dataset: str, rows: Rows) -> list[str]:
     for name, row in first.items():
         lines.append(
             f"| {name} | {row['train_seconds']:.1f} | {row['train_cpu_seconds']:.1f} "
-            f"| {row['peak_rss_bytes'] / MIB:.0f}{'' if row['huge_pages'] else SMALL} | {row['parameters']:,} "
+            f"| {row['peak_rss_bytes'] / MIB:.0f}{SMALL if _grows(row) else ''} | {row['parameters']:,} "
             f"| {row['epochs'] or ''} | {row['device']} | {row['note'] or ''} |"
         )
     legend = "Epochs: how many were run of those that were allowed, and the best on validation, whose weights are kept."
-    if not all(row["huge_pages"] for row in first.values()):
+    if any(map(_grows, first.values())):
         legend += f" {SMALL}: a training that did not ask for huge pages, whose memory grows with its length."
     return [*lines, "", legend, ""]
+
+
+def _grows(row: dict[str, Any]) -> bool:
+    """Whether a training (counting has no parameters) had its tensors in small pages."""
+    return bool(row["parameters"]) and not row["huge_pages"]
 
 
 def _failures(rows: Rows) -> list[str]:
