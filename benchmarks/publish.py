@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semacdr.bench.significance import LEVEL
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "bench"
 README = ROOT / "README.md"
 MARKED = re.compile(r"(<!-- bench ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MIB = 1 << 20
-LEVEL = 0.05
 LEGEND = (
     "Bold: the best of a column. †: not significantly behind it (paired test over users, Holm's correction, p ≥ .05). "
     "±: standard deviation over seeds. ‡: trained without huge pages, which takes more seconds and memory.\n"
