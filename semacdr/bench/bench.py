@@ -71,6 +71,7 @@ class Bench:
             subjects = {subject for line in lines if line.dataset == entry.name for subject in line.reads}
             self.data[entry.name] = prepare(self.config.data_of(entry), self.out, self.root, subjects)
         if record is not None:
+            self._restore_studies(record)
             came = record.restore([cell for line in self.lines for cell in self.cells(line)])
             if came:
                 say(f"{came} cells from the record")
@@ -202,6 +203,19 @@ class Bench:
         counts = {state: sum(cell["state"] == state for cell in cells) for state in ("done", "failed", "left")}
         lines.append(f"{len(cells)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         return "\n".join(lines)
+
+    def _restore_studies(self, record: Record) -> None:
+        """Takes recorded trials, chooses where none is left to be run, and records those that only this folder has."""
+        for line in self.lines:
+            study = self._study(line)
+            if study is None:
+                continue
+            if study.chosen() is None:
+                if came := record.restore_study(study):
+                    say(f"{line.dataset}: {line.label}, {came} trials from the record")
+                if len(study.trials()) == study.tuning.trials:
+                    study.close()
+            record.keep_study(study)
 
     def _readiness(self, name: str) -> str:
         if name not in self.data:

@@ -3,7 +3,8 @@
 A cell is one zip file at the cell's place: its run folder without weights, and its ranks without the users' and items'
 ids. Which target a row is about follows from the data set, so a record holds nobody's events and can lie in a
 repository where the data may not. A cell that is taken out of a record counts as done; nothing can be recommended with
-it, and what it was not evaluated under has it trained again.
+it, and what it was not evaluated under has it trained again. The trials of a study lie beside the line's cells, a line
+of JSON each.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ import pandas as pd
 from semacdr.bench.cell import lacking
 from semacdr.bench.plan import CELL, RUNS, Cell, run_is_done
 from semacdr.bench.prepare import IDS
+from semacdr.bench.tuning import Study
 from semacdr.data.dataset import Dataset
 from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
 from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError
 from semacdr.evaluation.manifest import EVALUATION, protocols_of
-from semacdr.files import read_json, staged_folder, write_atomic, write_json
+from semacdr.files import read_json, staged_folder, write_atomic, write_json, write_text
 from semacdr.run import LOG, RUN, WEIGHTS
 
 PAIR = ["user_id", "item_id"]
@@ -85,6 +87,39 @@ class Record:
                 came += 1
         return came
 
+    def keep_study(self, study: Study) -> None:
+        """Puts the trials of a study into the record, if it has more of them."""
+        path, trials = self._study_path(study), study.as_values()
+        if len(trials) > len(self._trials(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "".join(f"{json.dumps(trial)}\n" for trial in trials))
+
+    def restore_study(self, study: Study) -> int:
+        """Takes the trials that are not here out of the record.
+
+        Returns:
+            how many came.
+
+        Raises:
+            InputError: damaged; nothing is taken.
+        """
+        path = self._study_path(study)
+        try:
+            return study.take(self._trials(path))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, error, "have the trials run") from None
+
+    def _trials(self, path: Path) -> list[dict[str, Any]]:
+        if not path.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise _damaged(path, error, "have the trials run") from None
+
+    def _study_path(self, study: Study) -> Path:
+        return self.folder / study.line.place / f"study-{study.name.rpartition(' ')[2]}.jsonl"
+
     def _path(self, cell: Cell) -> Path:
         return (self.folder / cell.folder.relative_to(self.out / RUNS)).with_suffix(".zip")
 
@@ -98,8 +133,7 @@ class Record:
                     raise zipfile.BadZipFile(f"no {EVALUATION} in it")
                 yield archive
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            fix = "get it again, or delete it and have the cell run"
-            raise InputError(f"damaged record ({error})", where=str(path), fix=fix) from None
+            raise _damaged(path, error, "have the cell run") from None
 
     def _write(self, cell: Cell, path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -161,6 +195,10 @@ class Record:
                 users, items = dataset.user_ids[examples.user], dataset.item_ids[examples.target]
             self._targets[key] = pd.DataFrame({"user_id": users, "item_id": items})
         return self._targets[key]
+
+
+def _damaged(path: Path, error: Exception, otherwise: str) -> InputError:
+    return InputError(f"damaged record ({error})", where=str(path), fix=f"get it again, or delete it and {otherwise}")
 
 
 def _without_places(manifest: dict[str, Any]) -> dict[str, Any]:

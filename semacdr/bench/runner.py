@@ -226,6 +226,8 @@ class Runner:
                 value = metrics[line.protocols[0]]["all"][study.metric]
             notes = {"seconds": round(seconds, 1), **({"error": error} if error else {})}
             study.record(settings, value, notes)
+            if self.record is not None:
+                self.record.keep_study(study)
             if len(study.trials()) < study.tuning.trials:
                 shutil.rmtree(folder, ignore_errors=True)
                 return [self._trial(line, study)]

@@ -1,12 +1,14 @@
 """Studies: settings chosen on validation, with the same number of trials for every model.
 
 A trial is a training of its own, judged by its validation targets. Finished trials are kept in an Optuna study in the
-bench folder; what is tried next depends on them and on the seed alone, so that a study that was killed goes on as if
-it had not been. The first trial is the settings as the config gives them, where they lie in the space.
+bench folder, and in a record as plain values; what is tried next depends on them and on the seed alone, so that a
+study that was killed goes on as if it had not been. The first trial is the settings as the config gives them, where
+they lie in the space.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,19 +85,28 @@ class Study:
         search.add_trials(done)
         return number, dict(search.ask(_distributions(self.line.space)).params)
 
-    def record(self, settings: dict[str, Any], value: float | None, notes: dict[str, Any]) -> None:
+    def record(self, settings: Mapping[str, Any], value: float | None, notes: Mapping[str, Any]) -> None:
         """Keeps a trial; one without a value has failed, and counts."""
-        optuna = _optuna()
-        state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
-        self._load().add_trial(
-            optuna.trial.create_trial(
-                params=settings,
-                distributions=_distributions(self.line.space),
-                value=value,
-                state=state,
-                user_attrs=notes,
-            )
-        )
+        self._load().add_trial(self._trial(settings, value, notes))
+
+    def as_values(self) -> list[dict[str, Any]]:
+        """The trials as plain values: ``settings``, ``value`` (None: it failed) and ``notes``."""
+        return [{"settings": t.params, "value": t.value, "notes": t.user_attrs} for t in self.trials()]
+
+    def take(self, values: Sequence[Mapping[str, Any]]) -> int:
+        """Adds the trials that are not here yet, out of :meth:`as_values` of the same study elsewhere.
+
+        Returns:
+            how many came.
+
+        Raises:
+            ValueError: settings that are not in the space; then none is added.
+            TypeError: one that is no trial.
+        """
+        new = [self._trial(**trial) for trial in values[len(self.trials()) :]]
+        for trial in new:
+            self._load().add_trial(trial)
+        return len(new)
 
     def close(self) -> dict[str, Any]:
         """Chooses the best settings and writes them, as a file that ``--config`` takes too.
@@ -115,6 +126,18 @@ class Study:
         summary = {"study": self.name, "trials": self.tuning.trials, "metric": self.metric, "value": value}
         write_json(self._chosen, {**summary, "settings": settings})
         return settings
+
+    def _trial(self, settings: Mapping[str, Any], value: float | None, notes: Mapping[str, Any]) -> FrozenTrial:
+        trial = _optuna().trial
+        state = trial.TrialState.FAIL if value is None else trial.TrialState.COMPLETE
+        made: FrozenTrial = trial.create_trial(
+            params=dict(settings),
+            distributions=_distributions(self.line.space),
+            value=value,
+            state=state,
+            user_attrs=dict(notes),
+        )
+        return made
 
     @property
     def _direction(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,53 @@ def test_failed_trials_count_and_other_spaces_are_other_studies(tmp_path: Path) 
     _, _, other = opened(tmp_path, config(tmp_path, 3, batch_size=8), "out")
     assert other.chosen() is None
     assert not other.trials()
+
+
+def test_a_study_goes_on_from_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", str(config(tmp_path, 4)), "--record", str(tmp_path / "record")]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    (kept,) = (tmp_path / "record").rglob("study-*.jsonl")
+    (cell,) = (tmp_path / "record" / "planted" / "SASRec").glob("*.zip")
+    whole = kept.read_text()
+    assert whole.count("\n") == 4
+
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "elsewhere")]) == 0  # all that is done comes out of the record
+    said = capsys.readouterr().err
+    assert "4 trials from the record" in said
+    assert "done, after" not in said
+    chosen = "tuned/planted/SASRec.json"
+    assert (tmp_path / "elsewhere" / chosen).read_bytes() == (tmp_path / "whole" / chosen).read_bytes()
+
+    kept.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    cell.unlink()
+    assert main([*words, "--out", str(tmp_path / "half")]) == 0
+    assert "trial 3 of 4: done" in (said := capsys.readouterr().err)
+    assert "trial 2 of 4" not in said
+    tried = [json.loads(line) for line in kept.read_text().splitlines()]
+    for trial in (before := [json.loads(line) for line in whole.splitlines()]) + tried:
+        del trial["notes"]["seconds"]
+    assert tried == before
+    assert cell.is_file()
+
+    kept.unlink()
+    assert main([*words, "--out", str(tmp_path / "half")]) == 0  # a folder that has more than its record fills it
+    assert len(kept.read_text().splitlines()) == 4
+
+
+def test_damaged_trials_of_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", str(config(tmp_path, 2)), "--record", str(tmp_path / "record"), "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    (kept,) = (tmp_path / "record").rglob("study-*.jsonl")
+    trial = json.loads(kept.read_text().splitlines()[0])
+    outside = {**trial, "settings": {**trial["settings"], "dropout": 0.7}}
+    for damage in ('{"settings"', json.dumps({"value": 1}), json.dumps([1]), json.dumps(outside)):
+        kept.write_text(f"{json.dumps(trial)}\n{damage}\n")
+        assert main([*words, "--out", str(tmp_path / "other")]) == 2
+        said = capsys.readouterr().err
+        assert "damaged record" in said
+        assert str(kept) in said
+        assert not list((tmp_path / "other").rglob("run.json"))
 
 
 def test_a_bench_that_tunes(tmp_path: Path) -> None:
