@@ -277,6 +277,29 @@ def test_scores_of_different_validations_stand_apart(browser: Any, tmp_path: Pat
     page.close()
 
 
+def test_a_model_of_each_domain_shows_the_curves_of_the_chosen_one(browser: Any, tmp_path: Path) -> None:
+    runs = []
+    for name, domain in {"a": "tea", "b": "pans", "c": None, "d": "pans"}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "loss": 2.5}))
+        runs.append(RunEntry("many", {"c": "whole", "d": "unfinished"}.get(name, "MF"), folder, 0, domain))
+    rating = {**ROW, "protocol": "rating", "metric": "mse", "mean": 1.5}
+    rows = [{**rating, "model": model, "domain": domain} for model in ("MF", "whole") for domain in ("tea", "pans")]
+    page = opened(browser, Subject("domains", rows, [], tuple(runs), {"rating": "mse"}), tmp_path / "domains.html")
+
+    def shown() -> list[str]:
+        return sorted(page.locator("#training figure").first.locator("path.mark title").all_text_contents())
+
+    others = ["unfinished, pans, seed 0", "whole, seed 0"]  # one has no number to be chosen by, one is of all domains
+    choose(page, domain="pans")
+    assert shown() == ["MF, pans, seed 0", *others]
+    choose(page, domain="tea")
+    assert shown() == ["MF, tea, seed 0", *others]
+    assert page.heard == []
+    page.close()
+
+
 def test_lines_have_heads_and_tables_names(page: Any) -> None:
     assert (
         page.locator("#board tbody tr").count() == page.locator("#board tbody tr > th[scope=row]:first-child").count()

@@ -1,6 +1,10 @@
-// Training curves: the loss and the validation score of every run by epoch.
+// Training curves: the loss and the validation score of every run by epoch. Where a model is trained for each domain
+// apart, those of the chosen domain, if the model has a number there.
 function drawCurves(section, width) {
-  const mine = DATA.curves.filter((entry) => entry.dataset === state.dataset && state.shown.has(entry.model));
+  const here = new Set(numbers().filter((row) => row.protocol === state.protocol && row.domain === state.domain)
+    .map((row) => row.model));
+  const mine = DATA.curves.filter((entry) => entry.dataset === state.dataset && state.shown.has(entry.model)
+    && (!entry.domain || entry.domain === state.domain || !here.has(entry.model)));
   const grid = el("div", { class: "grid wide" });
   const inner = panelWidth(width, 26, 2);
   grid.append(curvePanel("Training loss", "loss", inner, mine, 1));

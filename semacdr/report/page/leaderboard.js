@@ -91,7 +91,10 @@ function boardCell(line, column, scale) {
     case "std": return el("td", {}, score(line.std));
     case "difference": return differenceCell(line);
     case "effect_size": return el("td", {}, isNumber(line.effect_size) ? line.effect_size.toFixed(3) : "–");
-    case "epochs": return el("td", { class: "left" }, line.epochs ?? "–");
+    case "epochs": {
+      const [ran, best] = (line.epochs ?? "–").split(", ");
+      return el("td", { class: "left" }, ran, best ? el("span", { class: "sub" }, best) : null);
+    }
     case "p": return el("td", {}, line.best ? "best" : pValue(line.p));
     case "train_cpu_seconds": return el("td", {}, seconds(line.train_cpu_seconds));
     case "peak_rss_bytes": return el("td", {}, bytes(line.peak_rss_bytes));
