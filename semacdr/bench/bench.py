@@ -75,12 +75,15 @@ class Bench:
             came = record.restore([cell for line in self.lines for cell in self.cells(line)])
             if came:
                 say(f"{came} cells from the record")
+            record.restore_plugins(self._plugin_folders())
         for line in lines:
             if any(cell.state() == "left" for cell in self.cells(line)):
                 try:
                     pretrain(line.sources, self.data[line.dataset], self.out)
                 except SemacdrError as error:  # its takers fail, each a row; the rest goes on
                     say(f"{line.label}: {error.what}")
+        if record is not None:
+            record.keep_plugins(self._plugin_folders())
 
     def chosen_lines(self, only: str | None) -> list[Line]:
         """The lines of a comma-separated list of labels or model names; all of them for None.
@@ -203,6 +206,14 @@ class Bench:
         counts = {state: sum(cell["state"] == state for cell in cells) for state in ("done", "failed", "left")}
         lines.append(f"{len(cells)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         return "\n".join(lines)
+
+    def _plugin_folders(self) -> list[Path]:
+        lines = [line for line in self.lines if line.sources]
+        return [
+            folder
+            for line in lines
+            for folder in plugin_folders(line.sources, self.data[line.dataset], self.out).values()
+        ]
 
     def _restore_studies(self, record: Record) -> None:
         """Takes recorded trials, chooses where none is left to be run, and records those that only this folder has."""

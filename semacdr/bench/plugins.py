@@ -65,11 +65,17 @@ def pretrain(sources: Mapping[str, Mapping[str, Any]], data: Prepared, out: Path
         command([*words, "--config", str(settings), "--out", str(folder)])
 
 
+def cost_path(folder: Path) -> Path:
+    """Where a record puts what a plug-in cost whose folder is elsewhere: beside the place of the folder."""
+    return folder.with_name(f"{folder.name}.json")
+
+
 def plugin_note(folders: Mapping[str, Path]) -> str:
     """What the plug-ins cost, which no row of their taker counts."""
-    if not all((folder / RUN).is_file() for folder in folders.values()):  # the takers came out of a record
+    paths = [path if (path := folder / RUN).is_file() else cost_path(folder) for folder in folders.values()]
+    if not all(path.is_file() for path in paths):  # the takers came out of a record that does not know
         return f"plug-ins of {', '.join(folders)}, whose training is not counted"
-    seconds = sum(read_json(folder / RUN)["result"]["train_cpu_seconds"] for folder in folders.values())
+    seconds = sum(read_json(path)["result"]["train_cpu_seconds"] for path in paths)
     return f"plug-ins of {', '.join(folders)}: {seconds:.0f} CPU s more"
 
 

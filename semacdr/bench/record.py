@@ -4,7 +4,7 @@ A cell is one zip file at the cell's place: its run folder without weights, and 
 ids. Which target a row is about follows from the data set, so a record holds nobody's events and can lie in a
 repository where the data may not. A cell that is taken out of a record counts as done; nothing can be recommended with
 it, and what it was not evaluated under has it trained again. The trials of a study lie beside the line's cells, a line
-of JSON each.
+of JSON each; of plug-ins it keeps what they cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import pandas as pd
 
 from semacdr.bench.cell import lacking
 from semacdr.bench.plan import CELL, RUNS, Cell, run_is_done
+from semacdr.bench.plugins import cost_path
 from semacdr.bench.prepare import IDS
 from semacdr.bench.tuning import Study
 from semacdr.data.dataset import Dataset
@@ -86,6 +87,25 @@ class Record:
                 self._read(cell)
                 came += 1
         return came
+
+    def keep_plugins(self, folders: Iterable[Path]) -> None:
+        """Puts what plug-ins cost into the record; their weights stay out."""
+        for folder in folders:
+            path = self._cost_path(folder)
+            if run_is_done(folder) and not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, _without_places(read_json(folder / RUN)))
+
+    def restore_plugins(self, folders: Iterable[Path]) -> None:
+        """Takes out of the record what plug-ins cost that are not here."""
+        for folder in folders:
+            path, here = self._cost_path(folder), cost_path(folder)
+            if path.is_file() and not (folder / RUN).is_file() and not here.is_file():
+                here.parent.mkdir(parents=True, exist_ok=True)
+                write_json(here, read_json(path))
+
+    def _cost_path(self, folder: Path) -> Path:
+        return self.folder / cost_path(folder).relative_to(self.out)
 
     def keep_study(self, study: Study) -> None:
         """Puts the trials of a study into the record, if it has more of them."""

@@ -9,9 +9,12 @@ import pytest
 from semacdr.bench import plugins as module
 from semacdr.bench.bench import Bench
 from semacdr.bench.config import Plugins, read_config
-from semacdr.bench.plugins import plugin_settings
+from semacdr.bench.plugins import plugin_folders, plugin_note, plugin_settings
+from semacdr.bench.record import Record
 from semacdr.cli import main
 from semacdr.errors import InputError
+from semacdr.files import write_json
+from semacdr.run import RUN
 from tests.bench.tiny import write_config
 from tests.planted_reviews import write_reviews
 
@@ -55,6 +58,32 @@ def test_each_is_made_once_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     other.prepare(other.lines)
     assert made == ["rugs", "tea"] * 2
     assert other.cells(other.lines[0])[0].folder != cells["tea"].folder
+
+
+def test_a_record_knows_what_they_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loid(words: list[str]) -> None:
+        folder = Path(words[words.index("--out") + 1])
+        folder.mkdir(parents=True)
+        (folder / module.ADAPTER_CONFIG).write_text("{}")
+        manifest = {"status": "done", "config": {"encoder": str(tmp_path / "small")}, "dataset": str(tmp_path)}
+        write_json(folder / RUN, {**manifest, "result": {"train_cpu_seconds": 20.4 if "tea" in words else 10.4}})
+
+    monkeypatch.setattr(module, "command", loid)
+    for out in ("out", "elsewhere"):
+        shop = bench(tmp_path)
+        shop.out = tmp_path / out
+        shop.prepare([], Record(tmp_path / "record", shop.out))
+        notes = {
+            line.domain: plugin_note(plugin_folders(line.sources, shop.data["shop"], shop.out)) for line in shop.lines
+        }
+        if out == "out":
+            assert notes["tea"] == "plug-ins of rugs, whose training is not counted"
+            shop.prepare(shop.lines, Record(tmp_path / "record", shop.out))
+    assert notes == {"tea": "plug-ins of rugs: 10 CPU s more", "pans": "plug-ins of tea, rugs: 31 CPU s more"}
+    assert not list((tmp_path / "elsewhere").rglob(module.ADAPTER_CONFIG))
+    kept = [path.read_text() for path in (tmp_path / "record").rglob("*.json")]
+    assert len(kept) == 2
+    assert str(tmp_path) not in "".join(kept)
 
 
 def test_a_model_without_plugins_refuses_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
