@@ -44,6 +44,11 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "metrics.jsonl"
 
 
+def run_is_done(folder: Path) -> bool:
+    """Whether a run folder's training has ended."""
+    return (folder / RUN).is_file() and read_json(folder / RUN)["status"] == "done"
+
+
 @dataclass(frozen=True)
 class LoadedRun:
     """A finished training, ready to score."""

@@ -11,6 +11,7 @@ data/, embeddings/, studies.sqlite, tuned/, trials/
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from semacdr import __version__
 from semacdr.bench.config import BenchConfig, slug
 from semacdr.bench.leaderboard import failed_row, published_rows, system_rows
 from semacdr.bench.markdown import tables
-from semacdr.bench.plan import Cell, Line, make_cell, make_lines, run_is_done
+from semacdr.bench.plan import Cell, Line, make_cell, make_lines
 from semacdr.bench.plugins import plugin_folders, plugin_note, pretrain
 from semacdr.bench.prepare import DataRoot, Prepared, prepare, prepared
 from semacdr.bench.record import Record
@@ -33,7 +34,7 @@ from semacdr.evaluation.manifest import evaluated_protocols
 from semacdr.files import write_json, write_text
 from semacdr.progress import say
 from semacdr.resources import find_config
-from semacdr.run import environment
+from semacdr.run import environment, run_is_done
 
 LEADERBOARD, MARKDOWN, COMPARISONS, BENCH = "leaderboard.json", "leaderboard.md", "comparisons.json", "bench.json"
 
@@ -66,12 +67,18 @@ class Bench:
         self._tests: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
     def prepare(self, lines: Collection[Line], record: Record | None = None) -> None:
-        """Converts what is not there yet, embeds what these lines read, takes what is recorded, pre-trains the rest."""
+        """Converts what is not there yet, embeds what these lines read, takes what is recorded, pre-trains the rest.
+
+        Studies all of whose trials are there are closed.
+
+        Raises:
+            InputError: bad data, or a damaged record.
+        """
         for entry in self.config.datasets:
             subjects = {subject for line in lines if line.dataset == entry.name for subject in line.reads}
             self.data[entry.name] = prepare(self.config.data_of(entry), self.out, self.root, subjects)
+        self._settle_studies(record)
         if record is not None:
-            self._restore_studies(record)
             came = record.restore([cell for line in self.lines for cell in self.cells(line)])
             if came:
                 say(f"{came} cells from the record")
@@ -191,7 +198,7 @@ class Bench:
                 )
         return found
 
-    def plan(self) -> str:
+    def plan(self, record: Record | None = None) -> str:
         """What is done and what is left, for a reader."""
         lines = []
         for entry in self.config.datasets:
@@ -199,6 +206,8 @@ class Bench:
             for line in (line for line in self.lines if line.dataset == entry.name):
                 study = self.open_study(line)
                 note = f", after {study.tuning.trials} trials of tuning" if study else ""
+                if study and record and (found := record.count_trials(study)):
+                    note += f", {min(found, study.tuning.trials)} of them in the record"
                 states = {cell.seed: cell.state() for cell in self.cells(line)}
                 seeds = ", ".join(f"seed {seed} {states.get(seed, 'left')}" for seed in line.seeds)
                 lines.append(f"  {line.label}{f', {line.domain}' if line.domain else ''}: {seeds}{note}")
@@ -215,18 +224,22 @@ class Bench:
             for folder in plugin_folders(line.sources, self.data[line.dataset], self.out).values()
         ]
 
-    def _restore_studies(self, record: Record) -> None:
-        """Takes recorded trials, chooses where none is left to be run, and records those that only this folder has."""
-        for line in self.lines:
-            study = self._study(line)
-            if study is None:
-                continue
-            if study.chosen() is None:
-                if came := record.restore_study(study):
-                    say(f"{line.dataset}: {line.label}, {came} trials from the record")
-                if len(study.trials()) == study.tuning.trials:
-                    study.close()
-            record.keep_study(study)
+    def _settle_studies(self, record: Record | None) -> None:
+        """Takes recorded trials, all of them checked before, and chooses where none is left to be run."""
+        studies = [study for line in self.lines if (study := self._study(line)) is not None]
+        still = [study for study in studies if study.chosen() is None]
+        recorded = [record.recorded_trials(study) if record else [] for study in still]
+        for study, trials in zip(still, recorded):
+            if came := study.take(trials):
+                line = study.line
+                domain = f", {line.domain}" if line.domain else ""
+                say(f"{line.dataset}{domain}: {line.label}, {came} trial{'s' * (came > 1)} from the record")
+            if len(study.trials()) == study.tuning.trials:
+                study.close()
+                shutil.rmtree(self.trial_folder(study.line, study, 0).parent, ignore_errors=True)
+        for study in studies:
+            if record is not None and (study in still or record.count_trials(study) < study.tuning.trials):
+                record.keep_study(study)
 
     def _readiness(self, name: str) -> str:
         if name not in self.data:

@@ -136,7 +136,7 @@ class Range(Settings):
 
     def holds(self, value: Any) -> bool:
         """Whether a setting's value lies in it."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
 Space = dict[str, Range | list[bool | int | float | str]]

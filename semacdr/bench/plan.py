@@ -31,7 +31,7 @@ from semacdr.files import fingerprint, read_json
 from semacdr.models.recbole_own import is_own, own_name
 from semacdr.models.registry import MODELS, RATING_MODELS, model_class, rating_model_class
 from semacdr.resources import find_config
-from semacdr.run import RUN
+from semacdr.run import RUN, run_is_done
 
 CELL = "cell.json"
 FAILURE = "failure.json"
@@ -142,11 +142,6 @@ class Cell:
     def error(self) -> str:
         """What a failed cell said."""
         return str(read_json(self.folder / FAILURE)["error"])
-
-
-def run_is_done(folder: Path) -> bool:
-    """Whether a run folder's training has ended."""
-    return (folder / RUN).is_file() and read_json(folder / RUN)["status"] == "done"
 
 
 def make_lines(config: BenchConfig) -> list[Line]:

@@ -18,7 +18,7 @@ from semacdr.models.registry import RATING_MODELS, model_class, rating_model_cla
 from semacdr.models.text_encoder import ADAPTER_CONFIG
 from semacdr.progress import say
 from semacdr.resources import find_config
-from semacdr.run import RUN
+from semacdr.run import RUN, run_is_done
 from semacdr.training.plugins import MODEL
 from semacdr.training.settings import RatingTrainSettings, TrainSettings
 
@@ -72,7 +72,7 @@ def cost_path(folder: Path) -> Path:
 
 def plugin_note(folders: Mapping[str, Path]) -> str:
     """What the plug-ins cost, which no row of their taker counts."""
-    paths = [path if (path := folder / RUN).is_file() else cost_path(folder) for folder in folders.values()]
+    paths = [folder / RUN if run_is_done(folder) else cost_path(folder) for folder in folders.values()]
     if not all(path.is_file() for path in paths):  # the takers came out of a record that does not know
         return f"plug-ins of {', '.join(folders)}, whose training is not counted"
     seconds = sum(read_json(path)["result"]["train_cpu_seconds"] for path in paths)

@@ -4,7 +4,7 @@ A cell is one zip file at the cell's place: its run folder without weights, and 
 ids. Which target a row is about follows from the data set, so a record holds nobody's events and can lie in a
 repository where the data may not. A cell that is taken out of a record counts as done; nothing can be recommended with
 it, and what it was not evaluated under has it trained again. The trials of a study lie beside the line's cells, a line
-of JSON each; of plug-ins it keeps what they cost.
+of JSON each; of a plug-in there is only the cost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from semacdr.bench.cell import lacking
-from semacdr.bench.plan import CELL, RUNS, Cell, run_is_done
+from semacdr.bench.plan import CELL, RUNS, Cell
 from semacdr.bench.plugins import cost_path
 from semacdr.bench.prepare import IDS
 from semacdr.bench.tuning import Study
@@ -34,7 +34,7 @@ from semacdr.embedding.table import ITEMS, USERS
 from semacdr.errors import InputError
 from semacdr.evaluation.manifest import EVALUATION, protocols_of
 from semacdr.files import read_json, staged_folder, write_atomic, write_json, write_text
-from semacdr.run import LOG, RUN, WEIGHTS
+from semacdr.run import LOG, RUN, WEIGHTS, run_is_done
 
 PAIR = ["user_id", "item_id"]
 DIGEST = "targets.sha256"
@@ -45,7 +45,7 @@ PLACES = ("dataset", "embeddings", "user_embeddings", "ids")  # of run.json: fol
 
 
 class Record:
-    """A folder of recorded cells.
+    """A folder of recorded cells, trials and costs of plug-ins.
 
     Args:
         folder: where the record lies; made when the first cell is kept.
@@ -97,12 +97,21 @@ class Record:
                 write_json(path, _without_places(read_json(folder / RUN)))
 
     def restore_plugins(self, folders: Iterable[Path]) -> None:
-        """Takes out of the record what plug-ins cost that are not here."""
+        """Takes out of the record what plug-ins cost that are not here.
+
+        Raises:
+            InputError: damaged; what is here stays.
+        """
         for folder in folders:
             path, here = self._cost_path(folder), cost_path(folder)
-            if path.is_file() and not (folder / RUN).is_file() and not here.is_file():
+            if path.is_file() and not run_is_done(folder):
+                try:
+                    manifest = json.loads(path.read_text(encoding="utf-8"))
+                    float(manifest["result"]["train_cpu_seconds"])
+                except (ValueError, KeyError, TypeError) as error:
+                    raise _damaged(path, error, "have it counted no more") from None
                 here.parent.mkdir(parents=True, exist_ok=True)
-                write_json(here, read_json(path))
+                write_json(here, manifest)
 
     def _cost_path(self, folder: Path) -> Path:
         return self.folder / cost_path(folder).relative_to(self.out)
@@ -114,20 +123,23 @@ class Record:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, "".join(f"{json.dumps(trial)}\n" for trial in trials))
 
-    def restore_study(self, study: Study) -> int:
-        """Takes the trials that are not here out of the record.
-
-        Returns:
-            how many came.
+    def recorded_trials(self, study: Study) -> list[dict[str, Any]]:
+        """The trials of a study that the record has, checked.
 
         Raises:
-            InputError: damaged; nothing is taken.
+            InputError: damaged, or of a study that went another way than the one here.
         """
         path = self._study_path(study)
+        trials = self._trials(path)
         try:
-            return study.take(self._trials(path))
-        except (KeyError, TypeError, ValueError) as error:
+            study.check(trials)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error, "have the trials run") from None
+        return trials
+
+    def count_trials(self, study: Study) -> int:
+        """How many trials of a study the record has."""
+        return len(self._trials(self._study_path(study)))
 
     def _trials(self, path: Path) -> list[dict[str, Any]]:
         if not path.is_file():

@@ -23,13 +23,13 @@ from typing import Any
 import yaml
 
 from semacdr.bench.bench import Bench
-from semacdr.bench.plan import CELL, FAILURE, LOG, SETTINGS, Cell, Line, run_is_done
+from semacdr.bench.plan import CELL, FAILURE, LOG, SETTINGS, Cell, Line
 from semacdr.bench.record import Record
 from semacdr.bench.tuning import Study
 from semacdr.errors import InputError
 from semacdr.files import read_json, write_json, write_text
 from semacdr.progress import duration, say
-from semacdr.run import WEIGHTS
+from semacdr.run import WEIGHTS, run_is_done
 
 POLL_S = 0.1
 NEWS_S = 10.0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STUDIES = "studies.sqlite"
 TUNED = "tuned"
+PROPOSALS = 50  # until one is not among the trials before; a small space is used up sooner
 
 
 class Study:
@@ -71,7 +72,7 @@ class Study:
 
     def trials(self) -> list[FrozenTrial]:
         """The finished and failed trials, in order, at most as many as the tuning asks for."""
-        return self._load().get_trials(deepcopy=False)[: self.tuning.trials]
+        return self._all()[: self.tuning.trials]
 
     def next(self) -> tuple[int, dict[str, Any]]:
         """Number and settings of the next trial."""
@@ -83,29 +84,60 @@ class Study:
         sampler = optuna.samplers.TPESampler(seed=self.tuning.seed * 10_007 + number, n_startup_trials=_startup(self))
         search = optuna.create_study(direction=self._direction, sampler=sampler)
         search.add_trials(done)
-        return number, dict(search.ask(_distributions(self.line.space)).params)
+        tried = [trial.params for trial in done]
+        for _ in range(PROPOSALS):
+            found = dict(search.ask(_distributions(self.line.space)).params)
+            if found not in tried:
+                break
+        return number, found
 
     def record(self, settings: Mapping[str, Any], value: float | None, notes: Mapping[str, Any]) -> None:
         """Keeps a trial; one without a value has failed, and counts."""
-        self._load().add_trial(self._trial(settings, value, notes))
+        optuna = _optuna()
+        state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
+        self._load().add_trial(
+            optuna.trial.create_trial(
+                params=dict(settings),
+                distributions=_distributions(self.line.space),
+                value=value,
+                state=state,
+                user_attrs=dict(notes),
+            )
+        )
 
     def as_values(self) -> list[dict[str, Any]]:
-        """The trials as plain values: ``settings``, ``value`` (None: it failed) and ``notes``."""
-        return [{"settings": t.params, "value": t.value, "notes": t.user_attrs} for t in self.trials()]
+        """The trials as plain values: ``settings``, ``value`` (None: it failed) and ``seconds``."""
+        return [{"settings": t.params, "value": t.value, "seconds": t.user_attrs["seconds"]} for t in self.trials()]
+
+    def check(self, values: Sequence[Mapping[str, Any]]) -> None:
+        """Whether :meth:`as_values` of elsewhere is of this study, and goes on from what is here or stops before it.
+
+        Raises:
+            ValueError: settings that are not in the space, no score, or other trials than those here.
+            KeyError, TypeError: one that is no trial.
+        """
+        for at, trial in enumerate(values):
+            settings, value = trial["settings"], trial["value"]
+            if settings.keys() != self.line.space.keys():
+                raise ValueError(f"trial {at + 1} has other settings than the space")
+            for key, space in self.line.space.items():
+                if not (space.holds(settings[key]) if isinstance(space, Range) else settings[key] in space):
+                    raise ValueError(f"trial {at + 1}: {key} {settings[key]!r} is not in the space")
+            if not (value is None or _is_number(value)) or not _is_number(trial["seconds"]):
+                raise ValueError(f"trial {at + 1} has no score and seconds")
+        for at, (there, here) in enumerate(zip(values, self._all())):
+            if (there["settings"], there["value"]) != (here.params, here.value):
+                raise ValueError(f"its trial {at + 1} is another than the one in {STUDIES}")
 
     def take(self, values: Sequence[Mapping[str, Any]]) -> int:
-        """Adds the trials that are not here yet, out of :meth:`as_values` of the same study elsewhere.
+        """Adds the trials beyond those that are here, as many as the tuning asks for; they are checked.
 
         Returns:
             how many came.
-
-        Raises:
-            ValueError: settings that are not in the space; then none is added.
-            TypeError: one that is no trial.
         """
-        new = [self._trial(**trial) for trial in values[len(self.trials()) :]]
+        new = values[len(self._all()) : self.tuning.trials]
         for trial in new:
-            self._load().add_trial(trial)
+            self.record(trial["settings"], trial["value"], {"seconds": trial["seconds"]})
         return len(new)
 
     def close(self) -> dict[str, Any]:
@@ -127,17 +159,8 @@ class Study:
         write_json(self._chosen, {**summary, "settings": settings})
         return settings
 
-    def _trial(self, settings: Mapping[str, Any], value: float | None, notes: Mapping[str, Any]) -> FrozenTrial:
-        trial = _optuna().trial
-        state = trial.TrialState.FAIL if value is None else trial.TrialState.COMPLETE
-        made: FrozenTrial = trial.create_trial(
-            params=dict(settings),
-            distributions=_distributions(self.line.space),
-            value=value,
-            state=state,
-            user_attrs=dict(notes),
-        )
-        return made
+    def _all(self) -> list[FrozenTrial]:
+        return self._load().get_trials(deepcopy=False)
 
     @property
     def _direction(self) -> str:
@@ -166,6 +189,10 @@ class Study:
 def _startup(study: Study) -> int:
     """Trials that are drawn at random before the search learns from them: a third, but at least three."""
     return max(3, study.tuning.trials // 3)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(values: Range | list[Any]) -> Any:

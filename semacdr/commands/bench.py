@@ -4,8 +4,8 @@ One process a cell (a data set, a model, a seed), each cell a run folder; a benc
 command, and after a change of the config only what it changes is run. leaderboard.json, leaderboard.md and
 comparisons.json (paired tests, Holm-corrected) are written anew after every cell, report.html at the end. A failed cell
 is a row with its error, and the rest goes on; --retry-failed tries it again. Paths in the config are relative to its
-data_root. --record keeps the small results of finished cells, without weights and ids, and takes from there what is
-done.
+data_root. --record keeps the small results of finished cells, without weights and ids, and the trials of tuning, and
+takes from there what is done.
 
 For example:
   semacdr bench bench/quick.yaml --dry-run
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-old-code", action="store_true", help="results of a model whose code has changed since still count"
     )
     parser.add_argument(
-        "--record", type=Path, metavar="DIR", help="keep finished cells here too, and take from here what is done"
+        "--record", type=Path, metavar="DIR", help="keep cells and trials here too, and take from here what is done"
     )
     parser.add_argument("--json", action="store_true", help="cells and rows as JSON, alone on stdout")
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         if args.json:
             print_json({"out": str(out), "cells": bench.cell_list()})
         else:
-            print(bench.plan())
+            print(bench.plan(record))
             if record:
                 left = [cell for line in lines for cell in bench.cells(line) if cell.state() != "done"]
                 print(f"{sum(record.holds(cell) for cell in left)} of them stand in the record")

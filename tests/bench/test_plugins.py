@@ -81,9 +81,17 @@ def test_a_record_knows_what_they_cost(tmp_path: Path, monkeypatch: pytest.Monke
             shop.prepare(shop.lines, Record(tmp_path / "record", shop.out))
     assert notes == {"tea": "plug-ins of rugs: 10 CPU s more", "pans": "plug-ins of tea, rugs: 31 CPU s more"}
     assert not list((tmp_path / "elsewhere").rglob(module.ADAPTER_CONFIG))
+    for folder in plugin_folders(shop.lines[0].sources, shop.data["shop"], shop.out).values():
+        folder.mkdir()
+        write_json(folder / RUN, {"status": "running"})  # a pre-training that was killed
+        assert plugin_note({"rugs": folder}) == "plug-ins of rugs: 10 CPU s more"
     kept = [path.read_text() for path in (tmp_path / "record").rglob("*.json")]
     assert len(kept) == 2
     assert str(tmp_path) not in "".join(kept)
+    for path in (tmp_path / "record").rglob("*.json"):
+        path.write_text('{"result": {}}')
+    with pytest.raises(InputError, match="damaged record"):
+        shop.prepare([], Record(tmp_path / "record", shop.out))
 
 
 def test_a_model_without_plugins_refuses_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
