@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""Where a model runs, and what is slow there."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r}: torch sees {torch.cuda.device_count()} GPUs", fix="auto, or cpu")
     return device
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether the device is a CPU whose instructions are too old for bf16: a product then takes many times as long."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")

@@ -18,7 +18,7 @@ from semacdr.config import Settings, build, split_keys
 from semacdr.data.dataset import Dataset
 from semacdr.data.split_names import in_full, parse_split
 from semacdr.data.splits import make_split
-from semacdr.device import pick_device
+from semacdr.device import emulates_bf16, pick_device
 from semacdr.embedding.semantic_ids import SemanticIds
 from semacdr.embedding.table import USERS, EmbeddingTable
 from semacdr.errors import InputError, SemacdrError
@@ -99,6 +99,10 @@ class Trainer:
         if not self.task.watched:
             say("no validation targets: training runs for all epochs and keeps the last weights")
         settings, cursor = self.settings, self.cursor
+        if settings.precision == "bf16" and emulates_bf16(self.device):
+            say(
+                "this processor has no instructions for bf16, so that a step takes many times as long as in precision=fp32"
+            )
         total = len(self.batches) * settings.epochs
         progress = Progress(total, "train", "steps", done=cursor.step)
         while not self.stopped():
