@@ -27,7 +27,7 @@ MODELS = 6  # of each data set, the best
 def model_parts(
     subject: Subject, dataset: str, places: Mapping[str, str | Path | None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The parts of the best models on a data set, of the first seed of each whose weights are there.
+    """The parts of the best models on a data set whose weights are there, of the first such seed of each.
 
     Args:
         subject: the report's subject.
@@ -45,8 +45,9 @@ def model_parts(
                 first[run.label] = run
     order = [label for label in subject.best_first(dataset) if label in first]
     order += [label for label in first if label not in order]
+    kept = [label for label in order if (first[label].folder / WEIGHTS).is_file()]
     parts, notes = [], []
-    for label in order[:MODELS]:
+    for label in kept[:MODELS]:
         try:
             made = _parts(first[label], _with_dataset(places, subject.datasets.get(dataset), first[label]))
         except Exception as error:  # whatever is wrong with one model, the page and the other models do without it
@@ -54,8 +55,12 @@ def model_parts(
             notes.append(f"{label}: no map, weights or examples, because {without_folders(what)}.")
             continue
         parts.append({"model": label, "seed": first[label].seed, **made})
-    if len(order) > MODELS:
-        notes.append(f"Maps, weights and examples are those of the best {MODELS} of {len(order)} models.")
+    if len(kept) > MODELS:
+        notes.append(f"Maps, weights and examples are those of the best {MODELS} of {len(kept)} models.")
+    gone = [label for label in order if label not in kept]  # taken out of a bench's record
+    if gone:
+        whose = "its weights are" if len(gone) == 1 else "their weights are"
+        notes.append(f"{'; '.join(gone)}: no map, weights or examples, because {whose} not kept here.")
     return parts, notes
 
 
@@ -74,8 +79,6 @@ def _with_dataset(
 def _parts(run: RunEntry, places: Mapping[str, str | Path | None]) -> dict[str, Any]:
     """Those that the run folder keeps, if they are of its weights, else new ones."""
     weights = run.folder / WEIGHTS
-    if not weights.is_file():  # taken out of a bench's record
-        raise SemacdrError("its weights are not kept here")
     key = fingerprint({"format": FORMAT_VERSION, "run": read_json(run.folder / RUN), "weights": file_sha256(weights)})
     kept = run.folder / KEPT
     parts = _read_kept(kept, key)

@@ -20,6 +20,7 @@ from semacdr.bench import bench as bench_module
 from semacdr.bench.config import BenchConfig
 from semacdr.cli import main
 from semacdr.files import read_json, write_json
+from semacdr.report import parts as parts_module
 from semacdr.report import subject as subject_module
 from semacdr.report.item_map import sample
 from semacdr.report.page import page
@@ -264,18 +265,23 @@ def test_runs_are_reported_alone_and_together(bench: Path, tmp_path: Path, capsy
     assert main(["report", str(tmp_path / "no")]) == 2
 
 
-def test_only_the_best_models_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from semacdr.report import parts
-
+def test_only_the_best_models_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    monkeypatch.setattr(parts, "_parts", lambda run, places: made.append(run.label) or {"map": None})
-    monkeypatch.setattr(parts, "MODELS", 2)
+    monkeypatch.setattr(parts_module, "_parts", lambda run, places: made.append(run.label) or {"map": None})
+    monkeypatch.setattr(parts_module, "MODELS", 2)
     row = {"dataset": "d", "protocol": "full", "subset": "all", "domain": "all", "metric": "ndcg@10"}
-    rows = [{**row, "model": f"m{at}", "mean": mean, "source": "measured"} for at, mean in enumerate((0.1, 0.3, 0.2))]
-    runs = tuple(RunEntry("d", f"m{at}", Path("none"), seed) for at in range(3) for seed in (0, 1))
-    _, notes = parts.model_parts(Subject("t", rows, [], runs, {"full": "ndcg@10"}), "d", {})
+    scores = enumerate((0.1, 0.3, 0.2, 0.4, 0.5))
+    rows = [{**row, "model": f"m{at}", "mean": mean, "source": "measured"} for at, mean in scores]
+    runs = tuple(RunEntry("d", f"m{at}", tmp_path / f"m{at}", seed) for at in range(5) for seed in (0, 1))
+    for at in range(3):  # the best two have no weights here
+        (tmp_path / f"m{at}").mkdir()
+        (tmp_path / f"m{at}" / parts_module.WEIGHTS).touch()
+    _, notes = parts_module.model_parts(Subject("t", rows, [], runs, {"full": "ndcg@10"}), "d", {})
     assert made == ["m1", "m2"]
-    assert notes == ["Maps, weights and examples are those of the best 2 of 3 models."]
+    assert notes == [
+        "Maps, weights and examples are those of the best 2 of 3 models.",
+        "m4; m3: no map, weights or examples, because their weights are not kept here.",
+    ]
 
 
 def test_where_all_is_kept_no_torch_is_loaded_and_the_file_is_the_same(bench: Path, tmp_path: Path) -> None:
@@ -343,7 +349,7 @@ def test_the_data_set_given_is_for_its_own_runs_alone(
     assert (out / "report.html").read_bytes() == before
 
 
-def test_what_cannot_be_read_costs_its_part_alone(bench: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_costs_its_part_alone(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(bench.parent, tmp_path / "all")
     out = tmp_path / "all" / "out"
     kept = next((out / "runs" / "planted" / "SemaCDR").rglob(KEPT))
