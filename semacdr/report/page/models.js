@@ -7,11 +7,11 @@ function drawWeights(section, width) {
       "Mean weight of each thread over test users, by the domain that is ranked: source is what they did in other domains, target in this one, mixed both."],
   ];
   const grid = el("div", { class: "grid wide" });
-  const inner = panelWidth(width, 26, 2);
-  for (const [kind, title, note] of kinds) {
+  const drawn = kinds.filter(([kind]) => entry.weights.some((model) => Object.keys(model[kind]).length));
+  const inner = panelWidth(width, 26, drawn.length);
+  for (const [kind, title, note] of drawn) {
     const lines = entry.weights.flatMap((model) => Object.entries(model[kind]).map(([domain,
       shares]) => ({ name: `${model.model}, ${domain}`, shares })));
-    if (!lines.length) continue;
     const parts = distinct(lines.flatMap((line) => Object.keys(line.shares)));
     const step = 42, picture = canvas(inner, lines.length * step + 2);
     lines.forEach((line, at) => {
