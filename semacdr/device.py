@@ -25,5 +25,5 @@ def pick_device(name: str) -> torch.device:
 
 
 def emulates_bf16(device: torch.device) -> bool:
-    """Whether the device is a CPU whose instructions are too old for bf16: a product then takes many times as long."""
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")
+    """Whether the device is a CPU without bf16 instructions that torch knows: products take many times as long."""
+    return device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported()

@@ -26,7 +26,7 @@ from semacdr.bench.cell import lacking
 from semacdr.bench.plan import CELL, RUNS, Cell
 from semacdr.bench.plugins import cost_path
 from semacdr.bench.prepare import IDS
-from semacdr.bench.tuning import Study
+from semacdr.bench.tuning import STUDIES, Study
 from semacdr.data.dataset import Dataset
 from semacdr.data.ratings import load_ratings
 from semacdr.data.splits import make_split
@@ -135,6 +135,11 @@ class Record:
             study.check(trials)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error, "have the trials run") from None
+        if (number := study.differs(trials)) is not None:
+            what = f"its trial {number} is another than the one in {STUDIES} of the bench folder"
+            raise InputError(
+                what, where=str(path), fix="give another --record or --out: trials of two searches do not mix"
+            )
         return trials
 
     def count_trials(self, study: Study) -> int:

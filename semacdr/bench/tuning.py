@@ -110,11 +110,11 @@ class Study:
         return [{"settings": t.params, "value": t.value, "seconds": t.user_attrs["seconds"]} for t in self.trials()]
 
     def check(self, values: Sequence[Mapping[str, Any]]) -> None:
-        """Whether :meth:`as_values` of elsewhere is of this study, and goes on from what is here or stops before it.
+        """Whether these are trials of this study, as :meth:`as_values` gives them.
 
         Raises:
-            ValueError: settings that are not in the space, no score, or other trials than those here.
-            KeyError, TypeError: one that is no trial.
+            ValueError: settings that are not in the space, or no score.
+            KeyError, TypeError, AttributeError: one that is no trial.
         """
         for at, trial in enumerate(values):
             settings, value = trial["settings"], trial["value"]
@@ -125,9 +125,12 @@ class Study:
                     raise ValueError(f"trial {at + 1}: {key} {settings[key]!r} is not in the space")
             if not (value is None or _is_number(value)) or not _is_number(trial["seconds"]):
                 raise ValueError(f"trial {at + 1} has no score and seconds")
-        for at, (there, here) in enumerate(zip(values, self._all())):
-            if (there["settings"], there["value"]) != (here.params, here.value):
-                raise ValueError(f"its trial {at + 1} is another than the one in {STUDIES}")
+
+    def differs(self, values: Sequence[Mapping[str, Any]]) -> int | None:
+        """Number (from 1) of the first trial that is another than the one here; None where one list goes on from the other."""
+        pairs = enumerate(zip(values, self._all()), start=1)
+        ours = (at for at, (there, here) in pairs if (there["settings"], there["value"]) != (here.params, here.value))
+        return next(ours, None)
 
     def take(self, values: Sequence[Mapping[str, Any]]) -> int:
         """Adds the trials beyond those that are here, as many as the tuning asks for; they are checked.

@@ -100,7 +100,7 @@ class Trainer:
             say("no validation targets: training runs for all epochs and keeps the last weights")
         settings, cursor = self.settings, self.cursor
         if settings.precision == "bf16" and emulates_bf16(self.device):
-            say("this processor has no instructions for bf16: a step takes many times as long as in precision=fp32")
+            say("torch knows no instructions for bf16 here: a step takes many times as long as in precision=fp32")
         total = len(self.batches) * settings.epochs
         progress = Progress(total, "train", "steps", done=cursor.step)
         while not self.stopped():

@@ -349,7 +349,7 @@ def test_the_data_set_given_is_for_its_own_runs_alone(
     assert (out / "report.html").read_bytes() == before
 
 
-def test_what_cannot_be_read_costs_its_part_alone(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_costs_its_part_alone(bench: Path, tmp_path: Path) -> None:
     shutil.copytree(bench.parent, tmp_path / "all")
     out = tmp_path / "all" / "out"
     kept = next((out / "runs" / "planted" / "SemaCDR").rglob(KEPT))

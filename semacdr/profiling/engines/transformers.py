@@ -40,8 +40,10 @@ class TransformersEngine:
                 from transformers import AutoModelForCausalLM, AutoTokenizer
             except ImportError:
                 raise MissingExtraError("transformers", "train") from None
+            from semacdr.device import emulates_bf16
+
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+            half = not emulates_bf16(torch.device(device))
             path = str(self.folder.path)
             no_progress_bars()
             try:
