@@ -127,7 +127,7 @@ class Study:
                 raise ValueError(f"trial {at + 1} has no score and seconds")
 
     def differs(self, values: Sequence[Mapping[str, Any]]) -> int | None:
-        """Number (from 1) of the first trial that is another than the one here; None where one list goes on from the other."""
+        """Number (from 1) of the first trial that is another than the one here; None where there is none."""
         pairs = enumerate(zip(values, self._all()), start=1)
         ours = (at for at, (there, here) in pairs if (there["settings"], there["value"]) != (here.params, here.value))
         return next(ours, None)
