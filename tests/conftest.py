@@ -8,6 +8,8 @@ import pytest
 
 from semacdr.progress import set_quiet
 
+pytest.register_assert_rewrite("tests.models.conformance")  # its asserts show their values, like those of test files
+
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -52,7 +52,7 @@ def decay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("decay")
 def test_the_model_of_the_page_learns(tmp_path: Path) -> None:
     data, config = write_planted(tmp_path / "data"), tmp_path / "Decay.yaml"
-    (text,) = blocks("add_a_model.md", "yaml")
+    text, bench = blocks("add_a_model.md", "yaml")
     config.write_text(text, encoding="utf-8")
     scores = {}
     for model in ("Decay", "Popularity"):
@@ -62,6 +62,11 @@ def test_the_model_of_the_page_learns(tmp_path: Path) -> None:
         assert main(["evaluate", run, "--quiet"]) == 0
         scores[model] = json.loads(Path(run, "metrics.json").read_text())["full"]["all"]["ndcg@10"]
     assert scores["Decay"] > 1.5 * scores["Popularity"]
+    (tmp_path / "mine.yaml").write_text(
+        bench.replace("data/ml", "data").replace("baselines/Decay.yaml", str(config)), encoding="utf-8"
+    )
+    words = ["--data-root", str(tmp_path), "--out", str(tmp_path / "bench"), "--dry-run"]
+    assert main(["bench", str(tmp_path / "mine.yaml"), *words]) == 0
 
 
 def test_what_the_page_adds_has_a_place() -> None:
@@ -106,12 +111,22 @@ def faults(shop: Path) -> dict[str, list[str]]:
     head = shop / "few.csv"
     head.write_text("\n".join((shop / "shop.csv").read_text().splitlines()[:3]) + "\n")
     (shop / "cut.csv").write_text("user_id,item_id,domain\n1,2,x\n3\n")
+    names = "user_id,item_id,domain"
+    (shop / "semicolons.csv").write_text("customer;sku;aisle\n1;2;x\n")
+    (shop / "dates.csv").write_text(f"{names},time\n1,2,x,31.12.2023\n1,3,x,1.1.2024\n")
+    (shop / "commas.csv").write_text(f'{names},rating\n1,2,x,"4,5"\n1,3,x,\n')
+    (shop / "twice.csv").write_text(f"{names}\n1,2,x\n1,2,x\n")
     convert = f"data convert --format table --output {shop}/x --input {shop}"
     return {
         f"{convert}/shop.csv": ["no column for user_id; there are: customer, sku, aisle, bought_at, product"],
         f"{convert}/shop.csv --columns user=customer": ["--columns: no column 'user' of ours"],
         f"{convert}/shop.csv --columns user_id=custommer,item_id=sku": ["no column 'custommer'"],
         f"{convert}/shop.csv --columns {COLUMNS.replace('bought', 'bougt')}": ["no column 'bougt_at' for timestamp"],
+        f"{convert}/semicolons.csv": ["one column, 'customer;sku;aisle': separated by ';'"],
+        f"{convert}/dates.csv": ["time not a number and no ISO date"],
+        f"{convert}/commas.csv": ["rating not a number"],
+        f"{convert}/twice.csv": ["duplicate"],
+        f"embed --dataset {shop}/few-untitled --out {shop}/x": ["none of the items has any text to embed"],
         f"{convert}/shop.csv --columns user_id=customer,item_id=sku": ["nothing says the domain of an event"],
         f"{convert}/cut.csv": ["1 bad row(s), nothing written"],
         f"data convert --format csv --input {shop}/shop.csv --output {shop}/x": ["unknown format 'csv'"],
@@ -130,6 +145,9 @@ def test_the_messages_are_the_real_ones(shop: Path, capsys: pytest.CaptureFixtur
     for name, file in (("whole", "shop.csv"), ("few", "few.csv")):
         words = f"data convert --format table --input {shop}/{file} --output {shop}/{name} --columns {COLUMNS}"
         assert main(words.split()) == 0
+    untitled = COLUMNS.replace(",title=product", "")
+    words = f"data convert --format table --input {shop}/few.csv --output {shop}/few-untitled --columns {untitled}"
+    assert main(words.split()) == 0
     assert main(f"train --quiet --model Popularity --dataset {shop}/few --out {shop}/few-run".split()) == 0
     table = (DOCS / "bring_your_data.md").read_text(encoding="utf-8").partition("## What you may be told")[2]
     told = re.findall(r"^\| `([^`]+)` \|", table, re.M)

@@ -23,6 +23,7 @@ from semacdr.progress import say
 IDS = "ids"
 """Subject of the semantic ids, beside those of the embedding tables."""
 SUBJECTS = (ITEMS, USERS, IDS)
+_WHERE = "paths of a bench are below its data_root (raw, unless it says so), or beside it: --data-root DIR says where"
 Key = dict[str, str | None]
 """What a folder is made of: its settings, and the files that were read."""
 
@@ -86,6 +87,8 @@ def prepare(entry: DatasetEntry, out: Path, root: DataRoot, subjects: Collection
         InputError: missing or bad input.
         SemacdrError: the embedding ended with an error; its message is above.
     """
+    if entry.folder is not None:
+        _existing(root.find(entry.folder))  # before anything is embedded
     folder = _data_folder(entry, out)
     if entry.format is not None and not _is_made(folder, key := _data_key(entry, root)):
         say(f"{entry.name}: converting")
@@ -224,7 +227,7 @@ def _encoder(source: Embeddings, root: DataRoot) -> str:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise InputError("no such file or folder", where=str(path), fix="say where the data are with --data-root DIR")
+        raise InputError("no such file or folder", where=str(path), fix=_WHERE)
     return path
 
 

@@ -22,6 +22,8 @@ NOT_PARSED = "not parsed"
 MISSING_FIELD = "missing field"
 UNKNOWN_ID = "id unknown"
 NOT_A_NUMBER = "time not a number"
+NOT_A_DATE = "time not a number and no ISO date (2023-01-05, 2023-01-05T02:46)"
+NOT_A_RATING = "rating not a number"
 DUPLICATE = "duplicate"
 
 
@@ -31,6 +33,7 @@ class BadRows:
     def __init__(self, shown: int = 3) -> None:
         self.shown = shown
         self.counts: dict[str, int] = {}
+        self.hopeless: list[str] = []  # kinds that took every row there was: a wrong column, not a few wrong rows
         self.examples: dict[str, list[str]] = {}
 
     @property
@@ -63,6 +66,8 @@ class BadRows:
         count = int(mask.sum())
         if not count:
             return frame
+        if count == len(frame) > 1:
+            self.hopeless.append(kind)
         first = frame[mask].head(self.shown)
         values = [""] * len(first) if column is None else [f"{column} = {value!r}" for value in first[column]]
         for path, line, value in zip(first[FILE], first[LINE], values):
@@ -84,9 +89,11 @@ class BadRows:
             InputError: with the counts and the first few rows of each kind.
         """
         if self.total:
-            raise InputError(
-                f"{self.total} bad row(s), nothing written\n  {self}",
-                where=str(where),
-                fix="repair the rows, or leave them out with --skip-bad"
-                + (" (repeats alone: --dedup rows)" if DUPLICATE in self.counts else ""),
-            )
+            fix = "repair the rows, or leave them out with --skip-bad"
+            if DUPLICATE in self.counts:
+                fix += " (repeats alone: --dedup rows)"
+            if self.hopeless:
+                fix = (
+                    f"every row has this fault: {', '.join(self.hopeless)}; write the column anew, or name another one"
+                )
+            raise InputError(f"{self.total} bad row(s), nothing written\n  {self}", where=str(where), fix=fix)

@@ -121,6 +121,8 @@ def write_dataset(
     domains = [str(domain) for domain in items[schema.DOMAIN].unique()]
     targets = raw.targets
     shared = set(items[schema.ITEM_ID][items[schema.ITEM_ID].duplicated(keep=False)])
+    if shared:
+        say(f"{len(shared):,} ids stand in several domains and are items of their own there: DOMAIN/{min(shared)}")
     frames = [_prefixed(frame, shared) for frame in (events, items)]
     events, items = frames
     targets = None if targets is None else _prefixed(targets, shared)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from semacdr.data import schema
 from semacdr.data.dataset import Dataset
@@ -42,6 +43,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "domains": {
             name: _domain_card(dataset, at, item, of_user[:, at], titled) for at, name in enumerate(dataset.domains)
         },
+        "rated_events_share": _rated_share(dataset),
         "repeated_user_item_share": _share(
             len(item) - len(np.unique(user.astype(np.int64) * (dataset.num_items + 1) + item)), len(item)
         ),
@@ -93,6 +95,15 @@ def _domain_card(
         "titled_items_share": _share(int(titled[listed].sum()), len(listed)),
         "titled_events_share": _share(int(titled[events].sum()), len(events)),
     }
+
+
+def _rated_share(dataset: Dataset) -> float | None:
+    """Share of the events that have a rating; None where the data have no such column."""
+    path = dataset.path / schema.INTERACTIONS
+    if schema.RATING not in pq.read_schema(path).names:
+        return None
+    rating = pq.read_table(path, columns=[schema.RATING]).column(0)
+    return _share(len(rating) - rating.null_count, len(rating))
 
 
 def _split_card(dataset: Dataset, split: Split) -> dict[str, Any]:
@@ -155,7 +166,8 @@ def card_text(card: dict[str, Any]) -> str:
         f"{card['events']:,} events"
         + (f" ({card['published_targets']:,} of them published targets)" if card["published_targets"] else ""),
         f"  events a user: median {card['length']['median']:g}, mean {card['length']['mean']:g}, "
-        f"{card['length']['min']} to {card['length']['max']}",
+        f"{card['length']['min']} to {card['length']['max']}"
+        + ("" if card["rated_events_share"] is None else f"; with a rating: {_percent(card['rated_events_share'])}"),
         "",
         f"  {'domain':<16}{'items':>9}{'with events':>13}{'users':>9}{'events':>10}{'median':>8}"
         f"{'titled items':>14}{'events':>8}",

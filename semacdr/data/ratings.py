@@ -109,9 +109,11 @@ def reviews_frame(dataset: Dataset, domain: str) -> tuple[pd.DataFrame, int]:
     dataset.catalogue().domain_index(domain)
     path = dataset.path / schema.INTERACTIONS
     columns = [schema.USER_ID, schema.ITEM_ID, schema.RATING, schema.TEXT]
-    if not {schema.RATING, schema.TEXT} <= set(pq.read_schema(path).names):
-        fix = "convert reviews with a rating and a text in every row, for example Amazon's"
-        raise InputError("the data set has no ratings with reviews", where=str(path), fix=fix)
+    missing = {schema.RATING, schema.TEXT} - set(pq.read_schema(path).names)
+    if missing:
+        fix = "every rating model, MF too, is measured on rows with a rating and a review: convert both columns"
+        what = f"no ratings with reviews: the column {' and the column '.join(sorted(missing))} is missing"
+        raise InputError(what, where=str(path), fix=fix)
     frame = pd.read_parquet(path, columns=columns, filters=[(schema.DOMAIN, "==", domain)])
     frame = frame[frame[schema.RATING].notna()]
     frame = frame.assign(**{schema.TEXT: frame[schema.TEXT].fillna("").str.strip()})

@@ -131,7 +131,8 @@ def build_table(
         subject, ids, views = ITEMS, dataset.item_ids[1:], view_texts(dataset, profiles)
     distinct = {text: row for row, text in enumerate(dict.fromkeys(t for v in views.values() for t in v.texts if t))}
     if not distinct:
-        raise InputError(f"none of the {subject} has any text to embed", where=str(dataset.path))
+        fix = "convert the data with a title or another text column, or give profiles: --profiles FILE"
+        raise InputError(f"none of the {subject} has any text to embed", where=str(dataset.path), fix=fix)
     inputs = {
         **({} if subject == ITEMS else {"subject": subject}),  # tables of items have the fingerprints they had
         "encoder": encoder.identity,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semacdr.errors import InputError, nearest
 from semacdr.models.recbole_own import is_own
@@ -58,7 +58,7 @@ def model_class(name: str) -> type[Recommender]:
         raise InputError(f"{name} is RecBole's own: it can be trained, evaluated and compared, but nothing else")
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}", fix=nearest(name, {**MODELS, **RATING_MODELS}))
-    cls: type[Recommender] = getattr(import_module(MODELS[name]), name)
+    cls: type[Recommender] = _load(MODELS[name], name)
     return cls
 
 
@@ -66,8 +66,15 @@ def rating_model_class(name: str) -> type[RatingRecommender]:
     """The class of a rating model; an unknown name is an :class:`InputError`."""
     if name not in RATING_MODELS:
         raise InputError(f"no rating model {name!r}", fix=nearest(name, RATING_MODELS))
-    cls: type[RatingRecommender] = getattr(import_module(RATING_MODELS[name]), name)
+    cls: type[RatingRecommender] = _load(RATING_MODELS[name], name)
     return cls
+
+
+def _load(module: str, name: str) -> Any:
+    loaded = import_module(module)
+    if not hasattr(loaded, name):
+        raise InputError(f"no class {name!r} in {module}", fix="a model's class has the name that it is registered by")
+    return getattr(loaded, name)
 
 
 def rates(name: str, settings: Container[str]) -> bool:

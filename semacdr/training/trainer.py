@@ -102,6 +102,8 @@ class Trainer:
         if settings.precision == "bf16" and emulates_bf16(self.device):
             say("torch knows no instructions for bf16 here: a step takes many times as long as in precision=fp32")
         total = len(self.batches) * settings.epochs
+        if cursor.step == 0 and total <= settings.warmup_steps:
+            say(f"all {total} steps are warm-up (warmup_steps={settings.warmup_steps}): learning_rate is never reached")
         progress = Progress(total, "train", "steps", done=cursor.step)
         while not self.stopped():
             self._epoch(total, progress)
@@ -155,10 +157,10 @@ class Trainer:
             loss = self.model.loss(batch)
         value = float(loss.total.detach())
         if not math.isfinite(value):
-            raise SemacdrError(
-                f"the loss is {value} at step {self.cursor.step} ({loss.parts})",
-                fix="lower learning_rate or clip_norm, or train with precision=fp32",
-            )
+            fix = "lower learning_rate or clip_norm, or train with precision=fp32"
+            if self.cursor.step == 0:  # no rate has been at work yet
+                fix = "the model's own computation: its settings, or in a new model empty histories (Batch.events())"
+            raise SemacdrError(f"the loss is {value} at step {self.cursor.step} ({loss.parts})", fix=fix)
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -354,6 +356,14 @@ def _finish(model: torch.nn.Module, result: dict[str, Any], out: Path, manifest:
     return out
 
 
+def _differences(name: str, there: Any, asked: Any) -> str:
+    """What is not the same, of mappings the keys alone."""
+    if not isinstance(there, dict) or not isinstance(asked, dict):
+        return f"{name}: {there} there, {asked} asked for"
+    keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
+    return "; ".join(f"{key}: {there.get(key)} there, {asked.get(key)} asked for" for key in keys)
+
+
 def already_trained(out: Path, manifest: dict[str, Any], defaults: Settings) -> bool:
     """Whether ``out`` holds this very run, finished; a different run there is an error.
 
@@ -377,7 +387,7 @@ def already_trained(out: Path, manifest: dict[str, Any], defaults: Settings) -> 
     )  # folders may move; fingerprints may not change
     changed = [key for key, value in manifest.items() if key not in ignored and there.get(key) != value]
     if changed:
-        details = "; ".join(f"{key}: {there.get(key)} there, {manifest[key]} asked for" for key in changed)
+        details = "; ".join(_differences(key, there.get(key), manifest[key]) for key in changed)
         raise InputError(
             f"holds another run ({details[:600]})", where=str(out), fix="choose another --out, or delete it"
         )

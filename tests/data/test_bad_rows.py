@@ -7,6 +7,7 @@ import gzip
 import pytest
 
 from semacdr.data.badrows import BadRows
+from semacdr.data.describe import card_text, describe
 from semacdr.errors import InputError
 from tests.data import raw_files
 from tests.data.raw_files import DAY, converted, events_of, json_lines, put
@@ -149,3 +150,46 @@ def test_an_old_data_set_outlives_a_failed_conversion(tmp_path):
 
 def test_refuse_is_silent_without_faults():
     BadRows().refuse("anywhere")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind", "every"),
+    [
+        ("time", ("05/01/2023 02:46", "06/01/2023 02:46"), "time not a number and no ISO date", True),
+        ("time", ("2023-01-05", "soon"), "time not a number and no ISO date", False),
+        ("rating", ("4,5", "3,0"), "rating not a number: 2", True),
+        ("rating", ("4.5", "good"), "rating not a number: 1", False),
+    ],
+)
+def test_a_column_in_another_form_is_not_skipped_row_by_row(tmp_path, column, values, kind, every):
+    file = tmp_path / "events.csv"
+    file.write_text(f"user,item,domain,{column}\n" + "".join(f'a,{n},x,"{v}"\n' for n, v in enumerate(values)))
+    with pytest.raises(InputError) as caught:
+        converted(tmp_path / "d", "table", file)
+    assert kind in str(caught.value)
+    assert ("every row has this fault" in str(caught.value)) == every
+    assert ("--skip-bad" in str(caught.value)) != every
+
+
+def test_no_rating_is_no_fault_and_the_card_counts_the_others(tmp_path):
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,domain,rating\na,1,x,5\na,2,x,\na,3,x,4.5\na,4,x,NaN\n")
+    card = describe(converted(tmp_path / "d", "table", file))
+    assert card["rated_events_share"] == 0.5
+    assert "with a rating: 50.0 %" in card_text(card)
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_another_separator_is_named(tmp_path, mark):
+    file = tmp_path / "events.csv"
+    file.write_text(mark.join(("user", "item", "domain")) + "\n" + mark.join("aix") + "\n")
+    with pytest.raises(InputError, match=r"one column.*separated by"):
+        converted(tmp_path / "d", "table", file)
+
+
+def test_a_mistyped_optional_column_gets_its_nearest_name(tmp_path):
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,domain,When\na,1,x,5\n")
+    with pytest.raises(InputError, match="no column 'Whn' for timestamp") as caught:
+        converted(tmp_path / "d", "table", file, columns={"timestamp": "Whn"})
+    assert "did you mean 'When'?" in str(caught.value)

@@ -9,6 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
+from semacdr.cli import main
 from semacdr.data.readers.movielens import parse_genre_domains, split_title
 from semacdr.errors import InputError
 from tests.data import raw_files
@@ -226,3 +227,29 @@ def test_amazon_items_without_metadata_have_no_title(tmp_path):
     put(tmp_path / "odd" / "Books.json", '{"who": "u"}\n')
     with pytest.raises(InputError, match="not a review of 2014, 2018 or 2023; its fields: who"):
         converted(tmp_path / "e", "amazon", tmp_path / "odd")
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "first"),
+    [
+        (("20230105", "20230106"), "day", 1672876800),
+        (("2023", "2024"), "day", 1672531200),
+        (("19000100", "19000101"), "second", 19000100),  # no 0th of January: seconds
+        (("1672876800", "1672876801"), "second", 1672876800),
+    ],
+)
+def test_compact_dates_are_dates(tmp_path, times, unit, first):
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,domain,time\n" + "".join(f"a,{n},x,{time}\n" for n, time in enumerate(times)))
+    dataset = converted(tmp_path / "d", "table", file)
+    assert (dataset.time_unit, int(dataset.timestamps[0])) == (unit, first)
+
+
+def test_columns_that_are_read_are_said(tmp_path, capsys):
+    file = tmp_path / "events.csv"
+    file.write_text("Shopper,item,domain,note\na,1,x,hello\nb,1,y,there\n")
+    data = ["--input", str(file), "--output", str(tmp_path / "d"), "--columns", "user_id=Shopper"]
+    assert main(["data", "convert", "--format", "table", *data]) == 0
+    said = capsys.readouterr().err
+    assert "events.csv: user_id from Shopper, item_id from item, domain; not read: note" in said
+    assert "1 ids stand in several domains and are items of their own there: DOMAIN/1" in said

@@ -27,6 +27,7 @@ from semacdr.evaluation.ranker import rank
 from semacdr.models.base import Recommender
 from semacdr.models.registry import model_class
 from semacdr.run import build_model, load_run
+from semacdr.training.settings import TrainSettings
 from semacdr.training.trainer import train
 from tests.planted import write_planted, write_vectors
 
@@ -183,7 +184,10 @@ class RankingConformance:
             ranks = rank(model, split.test, dataset.item_domain, self.protocol)
             return float(metric_values(ranks.greater, ranks.ties, ["ndcg@10"])["ndcg@10"].mean())
 
-        assert ndcg(model_trained) > self.beats_popularity_by * ndcg(popularity)
+        own, bar = ndcg(model_trained), self.beats_popularity_by * ndcg(popularity)
+        assert own > bar, (
+            f"ndcg@10 under {self.protocol}: {own:.3f}, {self.beats_popularity_by:g} x Popularity is {bar:.3f}"
+        )
 
     def test_unknown_settings_are_refused_with_the_nearest_name(self, dataset: Dataset, folder: Path) -> None:
         with pytest.raises(InputError, match="unknown key"):
@@ -217,6 +221,9 @@ class GradientConformance(RankingConformance):
     """Further promises of models that are trained by gradient on whole sequences."""
 
     falls_within: ClassVar[int] = 3  # epochs in which the loss falls
+
+    def test_no_setting_has_the_name_of_one_of_the_trainer(self) -> None:
+        assert not set(model_class(self.model).Config.model_fields) & set(TrainSettings.model_fields)
 
     def without_regularisation(self) -> dict[str, Any]:
         """Settings that leave the recommendation loss alone."""

@@ -59,7 +59,8 @@ def test_a_second_call_finds_it_done_and_other_settings_are_refused(
     assert main(command(data, tmp_path / "run", "epochs=1")) == 0
     assert "already trained" in capsys.readouterr().err
     assert main(command(data, tmp_path / "run", "epochs=2")) == 2
-    assert "holds another run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "holds another run (epochs: 1 there, 2 asked for)" in said  # and not what is the same
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
 
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 from semacdr.data import schema
 from semacdr.data.badrows import ORIGIN, BadRows
 from semacdr.data.readers import FORMATS, ReadOptions
-from semacdr.data.readers.raw import RawData, drop_missing, to_epoch_seconds, unit_of
+from semacdr.data.readers.raw import RawData, drop_missing, to_epoch_seconds, to_ratings, unit_of
 from semacdr.data.readers.text import byte_chunks, json_chunks
 from semacdr.errors import InputError
 from semacdr.progress import say
@@ -135,7 +135,7 @@ def _read_reviews(path: Path, report: BadRows) -> pd.DataFrame:
         part = chunk.reindex(columns=[*wanted, *(name for name in ORIGIN if name in chunk)])
         part = drop_missing(part.rename(columns=_EVENT_COLUMNS), [schema.USER_ID, schema.ITEM_ID], report)
         part = to_epoch_seconds(part, report)
-        parts.append(part.assign(**{schema.RATING: pd.to_numeric(part[schema.RATING], errors="coerce")}))
+        parts.append(to_ratings(part, report))
     events = pd.concat(parts, ignore_index=True)
     if len(events) and events[schema.TIMESTAMP].median() >= _MS_FROM:
         say(f"{path.name}: time stamps are milliseconds")

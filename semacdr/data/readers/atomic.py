@@ -21,6 +21,7 @@ from semacdr.data.readers.raw import (
     drop_unknown_items,
     require_folder,
     to_epoch_seconds,
+    to_ratings,
     unit_of,
 )
 from semacdr.data.readers.text import TEXT, fields, read_lines
@@ -82,7 +83,7 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     if has_time:
         events = to_epoch_seconds(events, report)
     if schema.RATING in events:
-        events = events.assign(**{schema.RATING: pd.to_numeric(events[schema.RATING], errors="coerce")})
+        events = to_ratings(events, report)
     return RawData(
         name=inter.stem,
         events=drop_unknown_items(events, items, report),

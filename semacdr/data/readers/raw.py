@@ -9,10 +9,21 @@ import numpy as np
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import CUT, CUT_OFF, FILE, MISSING_FIELD, NOT_A_NUMBER, ORIGIN, UNKNOWN_ID, BadRows
+from semacdr.data.badrows import (
+    CUT,
+    CUT_OFF,
+    FILE,
+    MISSING_FIELD,
+    NOT_A_NUMBER,
+    NOT_A_RATING,
+    ORIGIN,
+    UNKNOWN_ID,
+    BadRows,
+)
 from semacdr.errors import InputError
 
 SECONDS_A_DAY = 86_400
+_NO_RATING = ("", "nan", "none", "null")
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,15 @@ def to_epoch_seconds(frame: pd.DataFrame, report: BadRows) -> pd.DataFrame:
     bad = ~np.isfinite(number)
     kept = report.drop(frame, bad, NOT_A_NUMBER, schema.TIMESTAMP)
     return drop_cut_number(kept.assign(**{schema.TIMESTAMP: number[~bad].astype(np.int64)}), schema.TIMESTAMP, report)
+
+
+def to_ratings(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
+    """Makes ``rating`` a float, NaN where none is given; rows where it is something else are reported and dropped."""
+    given = events[schema.RATING]
+    number = pd.to_numeric(given, errors="coerce")
+    bad = (number.isna() & given.notna()).to_numpy()
+    bad[bad] = ~given[bad].astype(str).str.strip().str.lower().isin(_NO_RATING)
+    return report.drop(events, bad, NOT_A_RATING, schema.RATING).assign(**{schema.RATING: number[~bad]})
 
 
 def drop_cut_number(frame: pd.DataFrame, column: str, report: BadRows) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 The input is a file, or a folder with ``[DOMAIN.]interactions.*`` (also ``reviews``, ``ratings``, ``events``) and
 ``[DOMAIN.]items.*``. An event's domain is its own column's, else its file name's, else ``--domain``, else that of its
 item. A domain whose items are listed takes events on those only; one without a list takes its items from the events.
-Time is seconds, milli-, micro- or nanoseconds (told by size), or ISO dates; rows are sorted by it, and equal times
-keep the file's order.
+Time is seconds, milli-, micro- or nanoseconds (told by size), or ISO dates, 20230105 and 2023 too; rows are sorted by
+it, and equal times keep the file's order.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import FILE, LINE, NOT_A_NUMBER, ORIGIN, UNKNOWN_ID, BadRows
+from semacdr.data.badrows import FILE, LINE, NOT_A_DATE, NOT_A_NUMBER, ORIGIN, UNKNOWN_ID, BadRows
 from semacdr.data.readers import FORMATS, ReadOptions
-from semacdr.data.readers.raw import RawData, drop_cut_number, drop_missing, unit_of
+from semacdr.data.readers.raw import RawData, drop_cut_number, drop_missing, to_ratings, unit_of
 from semacdr.data.readers.text import read_delimited, read_json_lines
 from semacdr.errors import InputError, nearest
 from semacdr.progress import say
@@ -62,17 +63,19 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
         raise InputError("no such file or folder", where=str(path))
     event_files, item_files = _find_tables(path)
     _check_columns(options.columns)
-    items = _concat([_load(file, domain, ITEM_NAMES, options, report) for file, domain in item_files])
-    events = _concat(
-        [_load(file, domain, EVENT_NAMES, options, report, bool(item_files)) for file, domain in event_files]
-    )
+    header: set[str] = set()  # the columns of all files
+    items = _concat([_load(file, domain, ITEM_NAMES, options, report, header) for file, domain in item_files])
+    event_names = EVENT_NAMES if item_files else EVENT_NAMES | ITEM_NAMES
+    events = _concat([_load(file, domain, event_names, options, report, header) for file, domain in event_files])
     assert events is not None
-    _check_found(options.columns, path, [events] if items is None else [events, items])
+    for ours, theirs in options.columns.items():  # a mistyped time would leave the events unordered
+        if not any(ours in table for table in (events, items) if table is not None):
+            raise InputError(f"no column {theirs!r} for {ours}", where=str(path), fix=nearest(theirs, header))
     events = drop_missing(events, [schema.USER_ID, schema.ITEM_ID], report)
     if schema.TIMESTAMP in events:
         events = parse_time(events, report)
     if schema.RATING in events:
-        events = events.assign(**{schema.RATING: pd.to_numeric(events[schema.RATING], errors="coerce")})
+        events = to_ratings(events, report)
     if items is not None:
         items = drop_missing(items, [schema.ITEM_ID], report)
     events, items = join_items(events, items, options.domain, report)
@@ -104,28 +107,20 @@ def _check_columns(columns: Mapping[str, str]) -> None:
             raise InputError(f"--columns: no column {ours!r} of ours", fix=nearest(ours, valid))
 
 
-def _check_found(columns: Mapping[str, str], path: Path, tables: list[pd.DataFrame]) -> None:
-    """A column that was named must be in one of the files: a mistyped time would leave the events unordered."""
-    for ours, theirs in columns.items():
-        if not any(ours in table for table in tables):
-            raise InputError(f"no column {theirs!r} for {ours}", where=str(path), fix="name a column of the header")
-
-
 def _load(
     path: Path,
     domain: str | None,
     names: dict[str, tuple[str, ...]],
     options: ReadOptions,
     report: BadRows,
-    items_listed: bool = True,
+    header: set[str],
 ) -> pd.DataFrame:
-    """One file under our column names; without an item list the events' own item columns come along."""
+    """One file under our column names; its own are added to ``header``."""
     frame = _read_file(path, report)
     if not len(frame):
         report.refuse(path)
-    if not items_listed:
-        names = {**ITEM_NAMES, **names}
     by_lower = {str(column).lower(): column for column in frame if column not in ORIGIN}
+    header.update(map(str, by_lower.values()))
     found = {}
     for ours, candidates in names.items():
         theirs = options.columns.get(ours)
@@ -144,6 +139,7 @@ def _load(
                 where=str(path),
                 fix=f"--columns {ours}=NAME",
             )
+    _say_columns(path, found, by_lower)
     table = pd.DataFrame({**found, **{name: frame[name] for name in ORIGIN if name in frame}})
     for ours in (schema.USER_ID, schema.ITEM_ID, schema.DOMAIN):
         if ours in table:
@@ -151,6 +147,13 @@ def _load(
     if schema.DOMAIN not in table and domain is not None:
         table[schema.DOMAIN] = domain
     return table
+
+
+def _say_columns(path: Path, found: Mapping[str, pd.Series[Any]], by_lower: Mapping[str, Any]) -> None:
+    """Which of the file's columns are read as what: a column that nobody reads is seldom what its owner wants."""
+    read = ", ".join(ours if ours == column.name else f"{ours} from {column.name}" for ours, column in found.items())
+    unread = ", ".join(str(name) for name in by_lower.values() if all(name != one.name for one in found.values()))
+    say(f"{path.name}: {read}" + (f"; not read: {unread}" if unread else ""))
 
 
 def _read_file(path: Path, report: BadRows) -> pd.DataFrame:
@@ -165,7 +168,13 @@ def _read_file(path: Path, report: BadRows) -> pd.DataFrame:
     if kind in ("jsonl", "ndjson", "json"):
         return read_json_lines(path, report)
     if kind in ("csv", "tsv"):
-        return read_delimited(path, "," if kind == "csv" else "\t", report)
+        frame = read_delimited(path, "," if kind == "csv" else "\t", report)
+        header = [str(name) for name in frame if name not in ORIGIN]
+        other = next((mark for mark in ";\t|," if mark in header[0]), None) if len(header) == 1 else None
+        if other is not None:
+            wanted = "commas" if kind == "csv" else "tabs"
+            raise InputError(f"one column, {header[0]!r}: separated by {other!r}", where=str(path), fix=f"use {wanted}")
+        return frame
     raise InputError(f"no table format ends in .{kind}", where=str(path), fix=f"one of: {', '.join(_KINDS)}; or .gz")
 
 
@@ -186,7 +195,10 @@ def parse_time(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
     """``timestamp`` as epoch seconds, from numbers of any usual scale or from ISO dates (UTC without a zone)."""
     column = events[schema.TIMESTAMP]
     number = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else None
-    if number is not None and (number.notna().mean() >= 0.5 or not len(number)):
+    fault = NOT_A_NUMBER
+    if number is not None and (dates := _compact_dates(number)) is not None:
+        seconds = dates
+    elif number is not None and (number.notna().mean() >= 0.5 or not len(number)):
         seconds = number.to_numpy(dtype=np.float64)
         typical = np.nanmedian(np.abs(seconds)) if len(seconds) else 0.0
         for least, scale, name in _TIME_SCALES:
@@ -195,14 +207,33 @@ def parse_time(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
                 seconds = np.floor(seconds / scale)
                 break
     else:
-        dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-        seconds = np.floor(dates.dt.as_unit("ms").astype("int64").to_numpy() / 1000)
-        seconds = np.where(dates.isna(), np.nan, seconds)
+        seconds = _seconds(pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601"))
+        fault = NOT_A_DATE
     bad = ~np.isfinite(seconds)
-    events = report.drop(events, bad, NOT_A_NUMBER, schema.TIMESTAMP)
+    events = report.drop(events, bad, fault, schema.TIMESTAMP)
     return drop_cut_number(
         events.assign(**{schema.TIMESTAMP: seconds[~bad].astype(np.int64)}), schema.TIMESTAMP, report
     )
+
+
+def _compact_dates(number: pd.Series[float]) -> npt.NDArray[np.float64] | None:
+    """Epoch seconds where every number is a day as 20230105, or a year; as seconds these would lie in 1970."""
+    given = number.dropna()
+    if not len(given) or not (given % 1 == 0).all():
+        return None
+    for form, low, high in (("%Y%m%d", 19000101, 21001231), ("%Y", 1900, 2100)):
+        if given.between(low, high).all():
+            dates = pd.to_datetime(number.astype("Int64").astype("string"), format=form, errors="coerce", utc=True)
+            if dates.notna().sum() == len(given):
+                say(f"time stamps are {'days written as YYYYMMDD' if form == '%Y%m%d' else 'years'}")
+                return _seconds(dates)
+    return None
+
+
+def _seconds(dates: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """(n,) epoch seconds, NaN where there is no date."""
+    seconds = np.floor(dates.dt.as_unit("ms").astype("int64").to_numpy() / 1000)
+    return np.where(dates.isna(), np.nan, seconds)
 
 
 def join_items(
