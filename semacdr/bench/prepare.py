@@ -23,7 +23,7 @@ from semacdr.progress import say
 IDS = "ids"
 """Subject of the semantic ids, beside those of the embedding tables."""
 SUBJECTS = (ITEMS, USERS, IDS)
-_WHERE = "paths of a bench are below its data_root (raw, unless it says so), or beside it: --data-root DIR says where"
+_WHERE = "paths of a bench are below its data_root (raw by default) or beside the config; or say --data-root DIR"
 Key = dict[str, str | None]
 """What a folder is made of: its settings, and the files that were read."""
 

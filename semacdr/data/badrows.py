@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from semacdr.data import schema
 from semacdr.errors import InputError
 
 FILE = "file"  # columns that say where a row of a raw frame came from; the writer drops them
@@ -33,7 +34,7 @@ class BadRows:
     def __init__(self, shown: int = 3) -> None:
         self.shown = shown
         self.counts: dict[str, int] = {}
-        self.hopeless: list[str] = []  # kinds that took every row there was: a wrong column, not a few wrong rows
+        self._looked_at: dict[str, tuple[int, int]] = {}  # of each kind: rows, and faults among them
         self.examples: dict[str, list[str]] = {}
 
     @property
@@ -59,15 +60,18 @@ class BadRows:
             column: whose value is shown in the message.
         """
         mask = np.asarray(bad, dtype=bool)
+        rows, faults = self._looked_at.get(kind, (0, 0))
+        self._looked_at[kind] = rows + len(frame), faults + int(mask.sum())
+        return self._drop(frame, mask, kind, column)
+
+    def _drop(self, frame: pd.DataFrame, mask: schema.BoolArray, kind: str, column: str | None) -> pd.DataFrame:
         if CUT in frame and kind != CUT_OFF and (mask & frame[CUT].to_numpy()).any():
-            self.drop(frame, mask & frame[CUT].to_numpy(), CUT_OFF, column)
-            self.drop(frame, mask & ~frame[CUT].to_numpy(), kind, column)
+            self._drop(frame, mask & frame[CUT].to_numpy(), CUT_OFF, column)
+            self._drop(frame, mask & ~frame[CUT].to_numpy(), kind, column)
             return frame[~mask]
         count = int(mask.sum())
         if not count:
             return frame
-        if count == len(frame) > 1:
-            self.hopeless.append(kind)
         first = frame[mask].head(self.shown)
         values = [""] * len(first) if column is None else [f"{column} = {value!r}" for value in first[column]]
         for path, line, value in zip(first[FILE], first[LINE], values):
@@ -92,8 +96,8 @@ class BadRows:
             fix = "repair the rows, or leave them out with --skip-bad"
             if DUPLICATE in self.counts:
                 fix += " (repeats alone: --dedup rows)"
-            if self.hopeless:
-                fix = (
-                    f"every row has this fault: {', '.join(self.hopeless)}; write the column anew, or name another one"
-                )
+            most = max((rows for rows, _ in self._looked_at.values()), default=0)
+            for kind in (NOT_A_DATE, NOT_A_RATING):
+                if most > 1 and self._looked_at.get(kind) == (most, most):
+                    fix = f"every row has this fault: {kind}; write the column in that form, or name another one"
             raise InputError(f"{self.total} bad row(s), nothing written\n  {self}", where=str(where), fix=fix)

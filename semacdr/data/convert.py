@@ -122,7 +122,7 @@ def write_dataset(
     targets = raw.targets
     shared = set(items[schema.ITEM_ID][items[schema.ITEM_ID].duplicated(keep=False)])
     if shared:
-        say(f"{len(shared):,} ids stand in several domains and are items of their own there: DOMAIN/{min(shared)}")
+        say(f"ids of several domains, an item of its own in each, as DOMAIN/{min(shared)}: {len(shared):,}")
     frames = [_prefixed(frame, shared) for frame in (events, items)]
     events, items = frames
     targets = None if targets is None else _prefixed(targets, shared)

@@ -112,7 +112,7 @@ def reviews_frame(dataset: Dataset, domain: str) -> tuple[pd.DataFrame, int]:
     missing = {schema.RATING, schema.TEXT} - set(pq.read_schema(path).names)
     if missing:
         fix = "every rating model, MF too, is measured on rows with a rating and a review: convert both columns"
-        what = f"no ratings with reviews: the column {' and the column '.join(sorted(missing))} is missing"
+        what = f"no ratings with reviews: without a column {' and '.join(sorted(missing))}"
         raise InputError(what, where=str(path), fix=fix)
     frame = pd.read_parquet(path, columns=columns, filters=[(schema.DOMAIN, "==", domain)])
     frame = frame[frame[schema.RATING].notna()]

@@ -102,7 +102,7 @@ class Trainer:
         if settings.precision == "bf16" and emulates_bf16(self.device):
             say("torch knows no instructions for bf16 here: a step takes many times as long as in precision=fp32")
         total = len(self.batches) * settings.epochs
-        if cursor.step == 0 and total <= settings.warmup_steps:
+        if cursor.step == 0 and 0 < total < settings.warmup_steps:
             say(f"all {total} steps are warm-up (warmup_steps={settings.warmup_steps}): learning_rate is never reached")
         progress = Progress(total, "train", "steps", done=cursor.step)
         while not self.stopped():
@@ -360,8 +360,9 @@ def _differences(name: str, there: Any, asked: Any) -> str:
     """What is not the same, of mappings the keys alone."""
     if not isinstance(there, dict) or not isinstance(asked, dict):
         return f"{name}: {there} there, {asked} asked for"
-    keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
-    return "; ".join(f"{key}: {there.get(key)} there, {asked.get(key)} asked for" for key in keys)
+    none = "nothing"  # a key that an older version did not have
+    pairs = {key: (there.get(key, none), asked.get(key, none)) for key in {**there, **asked}}
+    return "; ".join(f"{key}: {old} there, {new} asked for" for key, (old, new) in pairs.items() if old != new)
 
 
 def already_trained(out: Path, manifest: dict[str, Any], defaults: Settings) -> bool:

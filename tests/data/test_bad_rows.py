@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 
+import pandas as pd
 import pytest
 
 from semacdr.data.badrows import BadRows
 from semacdr.data.describe import card_text, describe
+from semacdr.data.readers.raw import to_ratings
 from semacdr.errors import InputError
 from tests.data import raw_files
 from tests.data.raw_files import DAY, converted, events_of, json_lines, put
@@ -157,7 +159,10 @@ def test_refuse_is_silent_without_faults():
     [
         ("time", ("05/01/2023 02:46", "06/01/2023 02:46"), "time not a number and no ISO date", True),
         ("time", ("2023-01-05", "soon"), "time not a number and no ISO date", False),
+        ("time", ("20230105", "20230106", "20230230"), "time not a number and no ISO date", False),
+        ("time", ("20230105", "20230106", "0"), "time not a number and no ISO date", False),
         ("rating", ("4,5", "3,0"), "rating not a number: 2", True),
+        ("rating", ("5", "inf"), "rating not a number: 1", False),
         ("rating", ("4.5", "good"), "rating not a number: 1", False),
     ],
 )
@@ -173,7 +178,7 @@ def test_a_column_in_another_form_is_not_skipped_row_by_row(tmp_path, column, va
 
 def test_no_rating_is_no_fault_and_the_card_counts_the_others(tmp_path):
     file = tmp_path / "events.csv"
-    file.write_text("user,item,domain,rating\na,1,x,5\na,2,x,\na,3,x,4.5\na,4,x,NaN\n")
+    file.write_text("user,item,domain,rating\na,1,x,5\na,2,x,\na,3,x,4.5\na,4,x,NA\n")
     card = describe(converted(tmp_path / "d", "table", file))
     assert card["rated_events_share"] == 0.5
     assert "with a rating: 50.0 %" in card_text(card)
@@ -183,8 +188,9 @@ def test_no_rating_is_no_fault_and_the_card_counts_the_others(tmp_path):
 def test_another_separator_is_named(tmp_path, mark):
     file = tmp_path / "events.csv"
     file.write_text(mark.join(("user", "item", "domain")) + "\n" + mark.join("aix") + "\n")
-    with pytest.raises(InputError, match=r"one column.*separated by"):
+    with pytest.raises(InputError, match="one column") as caught:
         converted(tmp_path / "d", "table", file)
+    assert f"separated by {mark!r}" in str(caught.value)
 
 
 def test_a_mistyped_optional_column_gets_its_nearest_name(tmp_path):
@@ -193,3 +199,27 @@ def test_a_mistyped_optional_column_gets_its_nearest_name(tmp_path):
     with pytest.raises(InputError, match="no column 'Whn' for timestamp") as caught:
         converted(tmp_path / "d", "table", file, columns={"timestamp": "Whn"})
     assert "did you mean 'When'?" in str(caught.value)
+
+
+def test_every_row_is_said_of_a_whole_file_alone(tmp_path):
+    """Not where the last chunk is bad or where few rows were looked at; but where the file ends without a line end."""
+    report = BadRows()
+    good = pd.DataFrame({"file": "f", "line": [1, 2, 3], "rating": [1.0, 2.0, 3.0]})
+    for frame in (good, good.assign(rating="good")):
+        to_ratings(frame, report)
+    with pytest.raises(InputError, match="--skip-bad"):
+        report.refuse("f")
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,domain,rating\n,1,x,5\n,2,x,5\na,3,x,good\na,4,x,good\n")
+    with pytest.raises(InputError, match="--skip-bad"):
+        converted(tmp_path / "d", "table", file)
+    file.write_text("user,item,domain,time\na,1,x,05/01/2023\na,2,x,06/01/2023")
+    with pytest.raises(InputError, match="every row has this fault"):
+        converted(tmp_path / "d", "table", file)
+
+
+def test_a_column_twice_is_refused(tmp_path):
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,item,domain\na,1,2,x\n")
+    with pytest.raises(InputError, match="the column 'item' is there twice"):
+        converted(tmp_path / "d", "table", file)

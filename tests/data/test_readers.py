@@ -233,6 +233,8 @@ def test_amazon_items_without_metadata_have_no_title(tmp_path):
     ("times", "unit", "first"),
     [
         (("20230105", "20230106"), "day", 1672876800),
+        (("20230105", "20230106", "2023-01-07"), "day", 1672876800),
+        (("2023-01-05", "20230106", "2023-01-07"), "day", 1672876800),
         (("2023", "2024"), "day", 1672531200),
         (("19000100", "19000101"), "second", 19000100),  # no 0th of January: seconds
         (("1672876800", "1672876801"), "second", 1672876800),
@@ -252,4 +254,4 @@ def test_columns_that_are_read_are_said(tmp_path, capsys):
     assert main(["data", "convert", "--format", "table", *data]) == 0
     said = capsys.readouterr().err
     assert "events.csv: user_id from Shopper, item_id from item, domain; not read: note" in said
-    assert "1 ids stand in several domains and are items of their own there: DOMAIN/1" in said
+    assert "ids of several domains, an item of its own in each, as DOMAIN/1: 1" in said

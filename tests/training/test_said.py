@@ -17,7 +17,7 @@ from tests.planted import write_planted
 SMALL = {"embedding_dim": 8, "ffn_dim": 8, "num_layers": 1, "max_seq_len": 10, "epochs": 2, "batch_size": 16}
 
 
-@pytest.mark.parametrize(("warmup_steps", "said"), [(3, False), (1000, True)])
+@pytest.mark.parametrize(("warmup_steps", "said"), [(8, False), (9, True)])
 def test_a_training_that_is_all_warm_up_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], warmup_steps: int, said: bool
 ) -> None:

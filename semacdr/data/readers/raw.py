@@ -23,7 +23,7 @@ from semacdr.data.badrows import (
 from semacdr.errors import InputError
 
 SECONDS_A_DAY = 86_400
-_NO_RATING = ("", "nan", "none", "null")
+_NO_RATING = ("", "nan", "none", "null", "na", "n/a", "<na>", "\\n")
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ def to_ratings(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
     """Makes ``rating`` a float, NaN where none is given; rows where it is something else are reported and dropped."""
     given = events[schema.RATING]
     number = pd.to_numeric(given, errors="coerce")
-    bad = (number.isna() & given.notna()).to_numpy()
+    bad = (number.isna() & given.notna()).to_numpy(copy=True)
     bad[bad] = ~given[bad].astype(str).str.strip().str.lower().isin(_NO_RATING)
+    bad |= np.isinf(number.to_numpy(dtype=np.float64))
     return report.drop(events, bad, NOT_A_RATING, schema.RATING).assign(**{schema.RATING: number[~bad]})
 
 

@@ -50,6 +50,7 @@ _KINDS = ("csv", "tsv", "jsonl", "ndjson", "json", "parquet")
 _FILE_NAME = re.compile(
     rf"(?:(?P<domain>.+)\.)?(?P<role>interactions|reviews|ratings|events|items)\.(?:{'|'.join(_KINDS)})(?:\.gz)?"
 )
+_COMPACT = (("%Y%m%d", 19000101, 21001231, "days written as YYYYMMDD"), ("%Y", 1900, 2100, "years"))
 _TIME_SCALES = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 10**3, "milliseconds"))
 
 
@@ -119,6 +120,8 @@ def _load(
     frame = _read_file(path, report)
     if not len(frame):
         report.refuse(path)
+    if (twice := frame.columns.duplicated()).any():
+        raise InputError(f"the column {frame.columns[twice][0]!r} is there twice", where=str(path), fix="rename one")
     by_lower = {str(column).lower(): column for column in frame if column not in ORIGIN}
     header.update(map(str, by_lower.values()))
     found = {}
@@ -168,12 +171,14 @@ def _read_file(path: Path, report: BadRows) -> pd.DataFrame:
     if kind in ("jsonl", "ndjson", "json"):
         return read_json_lines(path, report)
     if kind in ("csv", "tsv"):
-        frame = read_delimited(path, "," if kind == "csv" else "\t", report)
-        header = [str(name) for name in frame if name not in ORIGIN]
-        other = next((mark for mark in ";\t|," if mark in header[0]), None) if len(header) == 1 else None
+        own, name = (",", "commas") if kind == "csv" else ("\t", "tabs")
+        frame = read_delimited(path, own, report)
+        header = [str(column) for column in frame if column not in ORIGIN]
+        other = (
+            next((mark for mark in ";\t|," if mark != own and mark in header[0]), None) if len(header) == 1 else None
+        )
         if other is not None:
-            wanted = "commas" if kind == "csv" else "tabs"
-            raise InputError(f"one column, {header[0]!r}: separated by {other!r}", where=str(path), fix=f"use {wanted}")
+            raise InputError(f"one column, {header[0]!r}: separated by {other!r}", where=str(path), fix=f"use {name}")
         return frame
     raise InputError(f"no table format ends in .{kind}", where=str(path), fix=f"one of: {', '.join(_KINDS)}; or .gz")
 
@@ -194,11 +199,16 @@ def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame | None:
 def parse_time(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
     """``timestamp`` as epoch seconds, from numbers of any usual scale or from ISO dates (UTC without a zone)."""
     column = events[schema.TIMESTAMP]
-    number = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else None
-    fault = NOT_A_NUMBER
-    if number is not None and (dates := _compact_dates(number)) is not None:
-        seconds = dates
-    elif number is not None and (number.notna().mean() >= 0.5 or not len(number)):
+    fault = NOT_A_DATE
+    if pd.api.types.is_datetime64_any_dtype(column):
+        seconds = _seconds(pd.to_datetime(column, utc=True))
+    elif (number := pd.to_numeric(column, errors="coerce")).notna().mean() < 0.5:
+        seconds = _seconds(pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601"))
+    elif (dates := _compact_dates(number)) is not None:
+        others = pd.to_datetime(column.where(number.isna()), errors="coerce", utc=True, format="ISO8601")
+        seconds = _seconds(dates.fillna(others))
+    else:
+        fault = NOT_A_NUMBER
         seconds = number.to_numpy(dtype=np.float64)
         typical = np.nanmedian(np.abs(seconds)) if len(seconds) else 0.0
         for least, scale, name in _TIME_SCALES:
@@ -206,9 +216,6 @@ def parse_time(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
                 say(f"time stamps are {name}")
                 seconds = np.floor(seconds / scale)
                 break
-    else:
-        seconds = _seconds(pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601"))
-        fault = NOT_A_DATE
     bad = ~np.isfinite(seconds)
     events = report.drop(events, bad, fault, schema.TIMESTAMP)
     return drop_cut_number(
@@ -216,17 +223,16 @@ def parse_time(events: pd.DataFrame, report: BadRows) -> pd.DataFrame:
     )
 
 
-def _compact_dates(number: pd.Series[float]) -> npt.NDArray[np.float64] | None:
-    """Epoch seconds where every number is a day as 20230105, or a year; as seconds these would lie in 1970."""
-    given = number.dropna()
-    if not len(given) or not (given % 1 == 0).all():
-        return None
-    for form, low, high in (("%Y%m%d", 19000101, 21001231), ("%Y", 1900, 2100)):
-        if given.between(low, high).all():
-            dates = pd.to_datetime(number.astype("Int64").astype("string"), format=form, errors="coerce", utc=True)
-            if dates.notna().sum() == len(given):
-                say(f"time stamps are {'days written as YYYYMMDD' if form == '%Y%m%d' else 'years'}")
-                return _seconds(dates)
+def _compact_dates(number: pd.Series[float]) -> pd.Series[Any] | None:
+    """Dates, where most numbers are a day as 20230105 or a year; as seconds these would lie in 1970."""
+    for form, low, high, name in _COMPACT:
+        likely = number.between(low, high) & (number % 1 == 0)
+        if likely.mean() > 0.5:
+            text = number.where(likely).astype("Int64").astype("string")
+            dates = pd.to_datetime(text, format=form, errors="coerce", utc=True)
+            if dates.notna().mean() > 0.5:
+                say(f"time stamps are {name}")
+                return dates
     return None
 
 

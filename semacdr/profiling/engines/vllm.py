@@ -73,7 +73,10 @@ class VllmEngine:
         return self._llm
 
     def _settings(self, cpu: bool) -> dict[str, Any]:
+        import torch
         import transformers
+
+        from semacdr.device import emulates_bf16
 
         config = transformers.AutoConfig.from_pretrained(str(self.folder.path), local_files_only=True)
         settings: dict[str, Any] = {
@@ -93,6 +96,8 @@ class VllmEngine:
             # Blocks of the default size are longer than what short prompts share, so that nothing would be cached.
             # A prompt that is read in parts rewinds its request's random numbers, which only a GPU's generator can do.
             settings |= {"block_size": 32, "enforce_eager": True, "enable_chunked_prefill": False}
+            if emulates_bf16(torch.device("cpu")):
+                settings["dtype"] = "float32"
             if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
                 settings["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES
         return settings
