@@ -255,6 +255,7 @@ def _arrow_frame(chunk: bytes, columns: pa.Schema | None) -> pd.DataFrame | None
             explicit_schema=columns, unexpected_field_behavior="infer" if columns is None else "ignore"
         )
         table = pajson.read_json(pa.BufferReader(chunk), options, parse)
+        table.validate(full=True)  # pandas 3 looks at texts only when they are used
         frame = table.to_pandas(integer_object_nulls=True)
     except pa.ArrowException:  # faults, wrong encoding included, are located line by line
         return None
