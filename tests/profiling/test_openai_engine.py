@@ -32,7 +32,7 @@ def ask(text: str, **changes: Any) -> Request:
     return Request((Message("system", "s"), Message("user", text)), **changes)
 
 
-def engine_of(fake: FakeServer, model: str | None = None, concurrency: int = 4, silence_s: float = 5) -> OpenAIEngine:
+def engine_of(fake: FakeServer, model: str | None = None, concurrency: int = 4, silence_s: float = 60) -> OpenAIEngine:
     return OpenAIEngine(model, Server(fake.url, silence_s, first_pause_s=0.001), concurrency)
 
 
