@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from semacdr.data import schema
-from semacdr.data.badrows import ORIGIN, BadRows
+from semacdr.data.badrows import NOT_A_RATING, ORIGIN, BadRows
 from semacdr.data.readers import DEFAULT_GENRE_DOMAINS, ReadOptions
 from semacdr.data.readers.atomic import read_atomic
-from semacdr.data.readers.raw import RawData, drop_missing, drop_unknown_items, to_epoch_seconds, to_ratings
+from semacdr.data.readers.raw import RawData, drop_missing, drop_unknown_items, to_epoch_seconds
 from semacdr.data.readers.text import fields, read_lines
 from semacdr.errors import InputError
 
@@ -51,7 +51,8 @@ def read(path: Path | None, options: ReadOptions, report: BadRows) -> RawData:
     events = drop_missing(events, [schema.USER_ID, schema.ITEM_ID], report)
     items = drop_missing(items, [schema.ITEM_ID, "genres"], report)
     events = to_epoch_seconds(events, report)
-    events = to_ratings(events, report)
+    rating = pd.to_numeric(events[schema.RATING], errors="coerce")  # each row has one, other than in a table
+    events = report.drop(events.assign(**{schema.RATING: rating}), rating.isna(), NOT_A_RATING)
     genres = items["genres"].str.split()
     titles = items[schema.TITLE].map(split_title)
     columns: dict[str, Any] = {
