@@ -10,7 +10,7 @@ manifest.json          fingerprint of inputs and settings, settings, statistics
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from semacdr.embedding.collisions import running_index
 from semacdr.embedding.id_settings import IdSettings
 from semacdr.embedding.quantiser import Quantiser, quantiser_from
 from semacdr.errors import InputError
-from semacdr.files import read_json, staged_folder, write_json
+from semacdr.files import fingerprint, read_json, staged_folder, write_json
 
 KIND = "semantic-ids"
 FORMAT_VERSION = 2
@@ -153,7 +153,8 @@ class SemanticIds:
 
         A vector that an item of the catalogue has gets that item's id (of items with equal vectors, one after the
         other). Any other vector is a new item: its nearest codes, and the first last token that neither the catalogue
-        nor a row above has. All rows of an answer differ.
+        nor a row above has. All rows of an answer differ; of two answers two new rows may be alike, unless the first
+        one's items came in by :meth:`with_items`.
 
         Args:
             vectors: (n, E), the views side by side in the order of the manifest.
@@ -178,6 +179,46 @@ class SemanticIds:
         out[new, :-1] = codes[new]
         out[new, -1] = running_index(map(tuple, codes[new].tolist()), self._free)
         return out
+
+    def with_items(
+        self, item_ids: Sequence[str], vectors: FloatArray, domains: Sequence[str | None] | None = None
+    ) -> SemanticIds:
+        """These ids and those of new items, by the same codebooks: no id changes, all are unique and lead to an item.
+
+        Nothing is written. The manifest keeps no statistics, since they were of the items before.
+
+        Args:
+            item_ids: n new ones.
+            vectors: (n, E), the views side by side in the order of the manifest; one that an item has already gets that
+                item's codes and a last token of its own.
+            domains: a name or None for each; None for all by default.
+
+        Raises:
+            InputError: an item that is there already or given twice, vectors of another width, or not numbers.
+        """
+        items = list(map(str, item_ids))
+        twice = [item for item, count in Counter(items).items() if count > 1 or item in self.item_index]
+        if twice:
+            raise InputError(f"{len(twice)} items have an id already or are given twice: {', '.join(twice[:5])}")
+        codes, hashes = self.nearest(vectors), vector_hashes(vectors)
+        places = [None] * len(items) if domains is None else list(domains)
+        if not len(items) == len(codes) == len(places):
+            raise ValueError(f"{len(items)} items, {len(codes)} vectors, {len(places)} domains")
+        for row, digest in enumerate(hashes.tolist()):
+            if digest in self._of_vector:
+                codes[row] = self.codes[self._of_vector[digest][0], :-1]
+        token = running_index(map(tuple, codes.tolist()), self._free)
+        grown = {key: value for key, value in self.manifest.items() if key != "statistics"}
+        grown["fingerprint"] = fingerprint([self.fingerprint, items, hashes.tolist(), places])
+        return SemanticIds(
+            self.path,
+            grown,
+            np.concatenate([self.item_ids, np.array(items, object)]),
+            np.concatenate([self.domains, np.array(places, object)]),
+            np.concatenate([self.codes, np.column_stack([codes, token]).astype(np.int32)]),
+            np.concatenate([self._hashes, hashes]),
+            self.quantiser,
+        )
 
     def decode(self, codes: Int32Array | Sequence[Sequence[int]]) -> list[str | None]:
         """(n, M + 1) ids -> the items; None for an id that no item has."""

@@ -103,6 +103,39 @@ def test_new_items_take_free_ids(tmp_path: Path) -> None:
     assert ids.encode(vectors[150:151]).tolist() == new[:1].tolist()
 
 
+@pytest.mark.parametrize("collisions", ["token", "sinkhorn"])
+def test_items_of_later_days_join_the_ids(tmp_path: Path, collisions: str) -> None:
+    vectors = clustered(200)
+    build_ids(
+        id_input(vectors[:150]), tmp_path / "ids", id_settings({"levels": 2, "codes": 4, "collisions": collisions})
+    )
+    ids = SemanticIds.load(tmp_path / "ids")
+    monday = ids.with_items([f"new{at}" for at in range(30)], vectors[150:180], ["food"] * 30)
+    tuesday = monday.with_items(
+        ["copy", "again", *(f"late{at}" for at in range(20))], vectors[[3, 150, *range(180, 200)]]
+    )
+    assert len(np.unique(tuesday.codes, axis=0)) == len(tuesday.item_ids) == 202
+    assert tuesday.decode(tuesday.codes) == list(tuesday.item_ids)
+    np.testing.assert_array_equal(tuesday.codes[:150], ids.codes, "no id changes")
+    np.testing.assert_array_equal(tuesday.codes[150:180], monday.codes[150:])
+    np.testing.assert_array_equal(monday.codes[150:, :-1], ids.nearest(vectors[150:180]))
+    copy, again = tuesday.codes_of(["copy", "again"])
+    assert copy[:-1].tolist() == ids.codes[3, :-1].tolist(), "the codes of i3, re-assigned or not"
+    assert again[:-1].tolist() == monday.codes_of(["new0"])[0, :-1].tolist()
+    assert "copy" in tuesday.with_prefix(ids.codes[3, :-1].tolist())
+    assert tuesday.decode(tuesday.encode(vectors[150:151])) == ["new0"]
+    assert list(tuesday.domains[150:]) == ["food"] * 30 + [None] * 22
+    assert len({ids.fingerprint, monday.fingerprint, tuesday.fingerprint}) == 3
+    assert "statistics" not in monday.manifest
+    assert "statistics" in ids.manifest
+    assert len(ids.item_ids) == 150, "the ids before stay as they are"
+    for items in (["i3"], ["new31", "new31"]):
+        with pytest.raises(InputError, match="have an id already or are given twice"):
+            ids.with_items(items, vectors[: len(items)])
+    with pytest.raises(ValueError, match="2 items, 1 vectors"):
+        ids.with_items(["a", "b"], vectors[:1])
+
+
 def test_lookups(tmp_path: Path) -> None:
     vectors = clustered(60)
     build_ids(id_input(vectors), tmp_path / "ids", IdSettings(levels=2, codes=4))
