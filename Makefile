@@ -59,7 +59,7 @@ bench-side-by-side: $(READY)
 	$(BIN)/python benchmarks/side_by_side.py
 
 bench-index: $(READY)
-	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/index.py
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/index.py --out runs/bench-index
 
 clean:
 	rm -rf $(VENV) $(VLLM) runs/demo build dist

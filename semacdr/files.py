@@ -41,6 +41,16 @@ def clear_halves(folder: Path, names: str, kind: str = "tmp") -> list[Path]:
     return cleared
 
 
+def put_back(path: Path) -> None:
+    """Puts a folder back that a process of this machine set aside and did not live to replace."""
+    mark = f".{platform.node()}-"
+    for left in path.parent.glob(f".{glob.escape(path.name)}{glob.escape(mark)}*.old") if not path.exists() else ():
+        owner = left.name.rpartition(mark)[2].removesuffix(".old")
+        if owner.isdigit() and not process_runs(int(owner)):
+            os.replace(left, path)
+            return
+
+
 def process_runs(process: int) -> bool:
     """Whether a process of this machine is there."""
     if os.name != "posix":  # elsewhere signal 0 is not a question
@@ -122,9 +132,12 @@ def read_json(path: Path) -> Any:
 def staged_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that takes the place of ``path`` if the body ends well, and vanishes if it does not.
 
-    An existing ``path`` is replaced as a whole, so an error leaves what was there.
+    An existing ``path`` is replaced as a whole, so an error leaves what was there. Of a link it is what it leads to.
     """
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
+    put_back(path)
     staging = _beside(path, "staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -139,15 +152,50 @@ def staged_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def locked_folder(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Nobody else who asks for it changes the folder meanwhile; ``waiting`` is called where one has to wait.
+
+    A folder that is replaced while one waits is waited for anew. One that is not there needs no lock, and systems other
+    than posix have none here.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    handle = -1
+    try:
+        while path.is_dir():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.is_dir() and os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+            os.close(handle)
+            handle = -1
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
 def holds_finished(path: Path, kind: str, key: str) -> bool:
     """Whether a folder holds a finished product of this kind with this fingerprint, by its ``manifest.json``.
 
     Raises:
         InputError: the folder holds something else, which is not to be replaced.
     """
+    put_back(path)
     if not path.exists():
         return False
-    manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else None
+    try:
+        manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else None
+    except InputError as error:
+        raise InputError(error.what, where=error.where, fix=f"delete {path}, or another --out") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         if path.is_dir() and not any(path.iterdir()):
             return False

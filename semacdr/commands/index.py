@@ -5,7 +5,9 @@ approximate). faiss comes with semacdr[ann] (CPU) or semacdr[gpu], never both. S
 for example probes=32 or search_breadth=256. Without an index, semacdr recommend scores every item.
 
 --add puts items that came after the training into an index that is there, from their texts alone: a file with a line
-{"item_id": "...", "domain": "...", "text": "..."} for each. --remove takes items out. Neither trains nor rebuilds.
+{"item_id": "...", "domain": "...", "text": "..."} for each, or with title, brand, categories and so on as in the data
+set's items in place of text. --remove takes items out. Neither trains nor rebuilds, and both can be called again: what
+is done is left.
 
 example: semacdr index runs/ml --kind hnsw
          semacdr recommend runs/ml --index runs/ml/index --user 42
@@ -18,6 +20,7 @@ import argparse
 import json
 from pathlib import Path
 
+from semacdr.commands.item_list import item_list
 from semacdr.commands.places import add_places, places
 from semacdr.progress import duration, say
 
@@ -28,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", metavar="K", help="exact (default), flat, ivf-pq or hnsw")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the index goes; RUN/index by default")
     parser.add_argument("--add", type=Path, metavar="FILE", help="items to add to the index that is there, JSON lines")
-    parser.add_argument("--remove", metavar="ID,ID,...", help="items to take out of the index that is there")
+    parser.add_argument(
+        "--remove", metavar="ID,ID,...", help="items to take out of the index that is there; @FILE: a line an id"
+    )
     parser.add_argument("--encoder", metavar="NAME", help="the text encoder of --add, if the run does not say where")
     add_places(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -80,26 +85,31 @@ def run(args: argparse.Namespace) -> int:
 
 def _change(args: argparse.Namespace, out: Path) -> int:
     from semacdr.errors import InputError
+    from semacdr.files import locked_folder
     from semacdr.run import load_run
     from semacdr.serving.build_index import run_fingerprint
     from semacdr.serving.index import SearchIndex
     from semacdr.serving.new_items import add_new_items, read_new_items
 
     items = read_new_items(args.add) if args.add is not None else []
-    gone = list(dict.fromkeys(item.strip() for item in (args.remove or "").split(",") if item.strip()))
-    if not items and not gone:
+    named = list(dict.fromkeys(item_list(args.remove or "")))
+    if not items and not named:
         raise InputError(
             "nothing to add and nothing to remove", fix="--add FILE with a line an item, --remove ID,ID,..."
         )
     run = load_run(args.run, **places(args))
-    index = SearchIndex.load(out, run_fingerprint(run.path, run.manifest))
-    index.remove(gone)  # first, so that an item can be replaced
-    if items:
-        add_new_items(run, index, items, args.encoder)
-    index.save(out)
-    summary = {"out": str(out), "added": len(items), "removed": len(gone), "items": len(index)}
+    with locked_folder(out, lambda: say(f"{out}: waiting for another change of it")):
+        index = SearchIndex.load(out, run_fingerprint(run.path, run.manifest))
+        gone = [item for item in named if not index.was_removed(item)]
+        index.remove(gone)  # first, so that an item can be replaced
+        added = add_new_items(run, index, items, args.encoder) if items else 0
+        if gone or added:
+            index.save(out)
+    done = len(items) - added + len(named) - len(gone)
+    summary = {"out": str(out), "added": added, "removed": len(gone), "done_before": done, "items": len(index)}
     if args.json:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        print(f"{len(items)} items added, {len(gone)} removed, {len(index)} in the index -> {out}")
+        before = f", {done} done before" if done else ""
+        print(f"{added} items added, {len(gone)} removed{before}, {len(index)} in the index -> {out}")
     return 0

@@ -15,6 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
+from semacdr.commands.item_list import item_list
 from semacdr.commands.places import add_places, places
 
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--user", metavar="ID", help="a user of the data set")
-    who.add_argument("--history", metavar="ID,ID,...", help="item ids, oldest first; may be empty")
+    who.add_argument("--history", metavar="ID,ID,...", help="item ids, oldest first; may be empty; @FILE: a line an id")
     parser.add_argument("--target-domain", metavar="D", help="domain to recommend from; all of them by default")
     parser.add_argument("--k", type=int, default=10, help="how many items, or neighbours (10)")
     parser.add_argument("--new-item", metavar="TEXT", help="place this new item instead")
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--index", type=Path, metavar="DIR", help="an index of semacdr index; every item is scored without"
     )
     parser.add_argument(
-        "--beam", type=int, metavar="WIDTH", help="decode semantic ids by a beam of this width (SemaCDRGen)"
+        "--beam",
+        type=int,
+        metavar="WIDTH",
+        help="decode semantic ids by a beam of this width (SemaCDRGen); a narrow one can find fewer than k",
     )
     add_places(parser)
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
@@ -57,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.beam is not None and (args.index is not None or args.new_item is not None):
         raise InputError("--beam decodes the ids of the data set's items", fix="leave --index and --new-item out")
     recommender = RunRecommender.load(args.run, index=args.index, **places(args))
-    history = None if args.history is None else [item.strip() for item in args.history.split(",") if item.strip()]
+    history = None if args.history is None else item_list(args.history)
     domains = [args.target_domain] if args.target_domain else list(recommender.dataset.domains)
     answers = []
     for domain in domains:
@@ -94,5 +98,7 @@ def _print(answer: dict[str, object]) -> None:
         print("  its nearest items, with the cosine of their vectors:")
         items = new["neighbours"]
     if isinstance(items, list):
+        if not items:
+            print("  no item that was not seen")
         for place, item in enumerate(items, 1):
             print(f"  {place:>2}  {item['score']:>9.4f}  {item['item_id']:<12} {item['title'] or ''}")

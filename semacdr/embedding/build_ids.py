@@ -17,7 +17,7 @@ from semacdr.embedding.id_statistics import id_statistics
 from semacdr.embedding.quantiser import fit_quantiser
 from semacdr.embedding.residual import quantise
 from semacdr.embedding.residual_kmeans import kmeans_engine
-from semacdr.embedding.semantic_ids import FORMAT_VERSION, KIND, MANIFEST, write_ids
+from semacdr.embedding.semantic_ids import FORMAT_VERSION, KIND, MANIFEST, SemanticIds, write_ids
 from semacdr.errors import InputError
 from semacdr.files import fingerprint, holds_finished, read_json
 from semacdr.progress import say
@@ -47,7 +47,7 @@ def build_ids(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset 
         "widths": dict(given.widths),
     }
     key = fingerprint({"version": FORMAT_VERSION, "views": list(given.widths), **inputs})
-    skipped = holds_finished(out, KIND, key)
+    skipped = holds_finished(out, KIND, key) and _is_whole(out)
     if not skipped:
         _make(given, out, settings, dataset, {"fingerprint": key, "encoder": given.encoder, **inputs})
     return {
@@ -57,6 +57,15 @@ def build_ids(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset 
         "seconds": round(time.monotonic() - started, 3),
         **read_json(out / MANIFEST)["statistics"],
     }
+
+
+def _is_whole(out: Path) -> bool:
+    try:
+        SemanticIds.load(out)
+    except InputError as error:
+        say(f"{error.what}: made anew")
+        return False
+    return True
 
 
 def _make(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset | None, manifest: dict[str, Any]) -> None:

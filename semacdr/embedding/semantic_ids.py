@@ -134,7 +134,7 @@ class SemanticIds:
 
     def codes_of(self, item_ids: Iterable[str]) -> Int32Array:
         """(n, M + 1) ids of items of the catalogue; an unknown item is an :class:`InputError`."""
-        wanted = list(item_ids)
+        wanted = list(map(str, item_ids))
         missing = [item for item in wanted if item not in self.item_index]
         if missing:
             raise InputError(
@@ -191,17 +191,22 @@ class SemanticIds:
             item_ids: n new ones.
             vectors: (n, E), the views side by side in the order of the manifest; one that an item has already gets that
                 item's codes and a last token of its own.
-            domains: a name or None for each; None for all by default.
+            domains: a name, or what pandas calls missing, for each; none by default.
 
         Raises:
-            InputError: an item that is there already or given twice, vectors of another width, or not numbers.
+            InputError: an item that is there already or given twice, a domain that is no text, vectors of another
+                width, or not numbers.
         """
         items = list(map(str, item_ids))
+        if not items:
+            return self
         twice = [item for item, count in Counter(items).items() if count > 1 or item in self.item_index]
         if twice:
             raise InputError(f"{len(twice)} items have an id already or are given twice: {', '.join(twice[:5])}")
         codes, hashes = self.nearest(vectors), vector_hashes(vectors)
-        places = [None] * len(items) if domains is None else list(domains)
+        places = [None if pd.isna(name) else name for name in domains or [None] * len(items)]
+        if isinstance(domains, str) or not all(name is None or isinstance(name, str) for name in places):
+            raise InputError("domains are a list of names, one an item", fix='for example ["food", "kitchen"]')
         if not len(items) == len(codes) == len(places):
             raise ValueError(f"{len(items)} items, {len(codes)} vectors, {len(places)} domains")
         for row, digest in enumerate(hashes.tolist()):
@@ -227,6 +232,8 @@ class SemanticIds:
 
     def with_prefix(self, codes: Sequence[int]) -> list[str]:
         """The items whose ids begin with these codes, in the order of the catalogue."""
+        if len(codes) > self.codes.shape[1]:
+            return []
         begins = (self.codes[:, : len(codes)] == np.asarray(codes, np.int32)).all(axis=1)
         return [str(item) for item in self.item_ids[begins]]
 

@@ -76,9 +76,9 @@ def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str,
     vectors = vectors_of(run)
     own = run_fingerprint(run.path, run.manifest)
     key = fingerprint({"version": FORMAT_VERSION, "run": own, "settings": settings.model_dump(mode="json")})
-    skipped = holds_finished(out, KIND, key)
-    if skipped:
-        index = SearchIndex.load(out)
+    found = _whole(out) if holds_finished(out, KIND, key) else None
+    if found is not None:
+        index = found
     else:
         if (out / MANIFEST).is_file() and "fingerprint" not in read_json(out / MANIFEST):
             say(f"{out}: items were added or removed since it was built; it is built anew, without these changes")
@@ -92,7 +92,7 @@ def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str,
         index.save(out)
     return {
         "out": str(out),
-        "skipped": skipped,
+        "skipped": found is not None,
         "fingerprint": key,
         "kind": settings.kind,
         "items": len(index),
@@ -101,6 +101,14 @@ def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str,
         "recall": index.manifest["recall"],
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _whole(out: Path) -> SearchIndex | None:
+    try:
+        return SearchIndex.load(out)
+    except InputError as error:
+        say(f"{error.what}: built anew")
+        return None
 
 
 def measure_recall(run: LoadedRun, index: SearchIndex) -> dict[str, Any]:

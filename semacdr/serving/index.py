@@ -1,7 +1,7 @@
 """Top-k search over item vectors by inner product, domain by domain, whatever engine is behind it.
 
 manifest.json     kind, settings, whose vectors these are, recall
-items.parquet     item_id, domain, alive; row i is label i
+items.parquet     item_id, domain, alive, title (null unless the item was added); row i is label i
 vectors_0.npy     the vectors of the first domain, (R, D); engine_0.faiss beside it where the engine keeps anything
 """
 
@@ -19,7 +19,7 @@ import pandas as pd
 
 from semacdr.data.schema import DOMAIN, ITEM_ID, FloatArray, Int64Array
 from semacdr.errors import InputError, nearest
-from semacdr.files import holds_finished, read_json, staged_folder, write_json
+from semacdr.files import holds_finished, put_back, read_json, staged_folder, write_json
 from semacdr.serving.index_engines import load_engine, new_engine
 from semacdr.serving.index_settings import IndexSettings
 from semacdr.serving.index_shard import Shard
@@ -29,6 +29,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
 ALIVE = "alive"
+TITLE = "title"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ class SearchIndex:
         shards: Sequence[Shard],
         domains: Sequence[str],
         manifest: Mapping[str, Any],
+        titles: Sequence[str | None] | None = None,
     ) -> None:
         self.settings, self.manifest, self.domains = settings, dict(manifest), tuple(domains)
         self.shards = list(shards)
         self._ids = [str(item) for item in item_ids]
         self._domain = item_domain.tolist()
+        self._titles: list[str | None] = [None] * len(self._ids) if titles is None else list(titles)
 
     @classmethod
     def build(
@@ -175,20 +178,50 @@ class SearchIndex:
         """The ids as text; one that is in the index already or stands there twice is an :class:`InputError`."""
         return _new_ids(item_ids, self._place)
 
-    def add(self, item_ids: Sequence[str], vectors: FloatArray, domain: str) -> None:
+    def vector(self, item_id: str, domain: str) -> FloatArray | None:
+        """(D,) the vector of an item in a domain; None if it is not there."""
+        at, row = self._place.get(str(item_id), (-1, -1))
+        return self.shards[at].vectors[row] if at >= 0 and self.domains[at] == domain else None
+
+    def was_removed(self, item_id: str) -> bool:
+        """Whether an item was here before, and is no more."""
+        return str(item_id) not in self._place and str(item_id) in self._known
+
+    @cached_property
+    def _known(self) -> set[str]:
+        return set(self._ids)
+
+    def added_title(self, item_id: str) -> str | None:
+        """The title of an item that was added, empty if it has none; None for one that the index was built with."""
+        at, row = self._place.get(str(item_id), (-1, -1))
+        return self._titles[self.shards[at].labels[row]] if at >= 0 else None
+
+    def add(
+        self, item_ids: Sequence[str], vectors: FloatArray, domain: str, titles: Sequence[str] | None = None
+    ) -> None:
         """Adds items of a domain without a rebuild.
+
+        Args:
+            item_ids: (n,) new ones, or such as were removed before.
+            vectors: (n, D).
+            domain: theirs.
+            titles: (n,) to be shown with them.
 
         Raises:
             InputError: an id that is there already or given twice, vectors of another width or not numbers.
         """
         at, vectors = self._domain_index(domain), _checked(vectors, len(item_ids), self.dim)
         ids = self.check_new(item_ids)
+        if titles is not None and len(titles) != len(ids):
+            raise ValueError(f"{len(titles)} titles of {len(ids)} items")
         first, shard = len(self._ids), self.shards[at]
         row = len(shard.labels)
         shard.add(vectors, np.arange(first, first + len(ids), dtype=np.int64))
         self._place.update((item, (at, row + offset)) for offset, item in enumerate(ids))
         self._ids += ids
         self._domain += [at] * len(ids)
+        self._titles += [""] * len(ids) if titles is None else list(titles)
+        self.__dict__.pop("_known", None)
         self._changed(ids)
 
     def remove(self, item_ids: Sequence[str]) -> None:
@@ -219,6 +252,7 @@ class SearchIndex:
         for shard in self.shards:
             alive[shard.labels] = shard.alive
         frame = pd.DataFrame({ITEM_ID: self._ids, DOMAIN: [self.domains[at] for at in self._domain], ALIVE: alive})
+        frame[TITLE] = pd.array(self._titles, dtype="string")
         with staged_folder(Path(path)) as staging:
             frame.to_parquet(staging / ITEMS, index=False)
             for at, shard in enumerate(self.shards):
@@ -249,6 +283,7 @@ class SearchIndex:
         """
         path = Path(path)
         fix = "make one with: semacdr index RUN"
+        put_back(path)
         if not (path / MANIFEST).is_file():
             raise InputError("not an index (no manifest.json)", where=str(path), fix=fix)
         manifest = read_json(path / MANIFEST)
@@ -277,9 +312,12 @@ class SearchIndex:
                 if len(vectors) != len(labels):
                     raise ValueError(f"{len(vectors)} vectors of {len(labels)} items")
             ids = frame[ITEM_ID].tolist()
+            titles = None  # an older index has none
+            if TITLE in frame:
+                titles = [None if pd.isna(title) else str(title) for title in frame[TITLE]]
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(f"damaged index ({error})", where=str(path), fix=fix) from None
-        return cls(settings, ids, domain, shards, domains, manifest)
+        return cls(settings, ids, domain, shards, domains, manifest, titles)
 
     def _domain_index(self, name: str) -> int:
         if name not in self.domains:

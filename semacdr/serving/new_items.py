@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from semacdr.data.schema import FloatArray
+from semacdr.data.item_text import clean, cut
+from semacdr.data.schema import ITEM_TEXT_COLUMNS, TITLE, FloatArray
 from semacdr.embedding.build import CONTENT
+from semacdr.embedding.content import content_text
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.errors import InputError
 from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
@@ -20,16 +22,19 @@ from semacdr.models.semacdr import SemaCDR
 from semacdr.run import LoadedRun
 from semacdr.serving.index import SearchIndex
 
-FIELDS = ("item_id", "domain", "text")
+TITLE_CHARACTERS = 100
+SAME = 1e-4
+"""How far the numbers of one text's vector may lie apart between two calls, by what else is encoded with it."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """A new item as a user gives it."""
+    """A new item as a user gives it; its title is the beginning of its text where it has none."""
 
     item_id: str
     domain: str
     text: str
+    title: str
 
 
 class ItemPlacer:
@@ -90,35 +95,48 @@ class ItemPlacer:
         return placed
 
 
-def add_new_items(run: LoadedRun, index: SearchIndex, items: Sequence[Described], encoder: str | None = None) -> None:
+def add_new_items(run: LoadedRun, index: SearchIndex, items: Sequence[Described], encoder: str | None = None) -> int:
     """Puts new items into a run's index, so that they are searched with the others; nothing is trained.
 
+    An item that is there already with its very vector is left, so that a call can be made again.
+
+    Returns:
+        How many were added.
+
     Raises:
-        InputError: see :class:`ItemPlacer`; an id that is there already, or an unknown domain. The index is unchanged.
+        InputError: see :class:`ItemPlacer`; an id that is there with another text, or an unknown domain. The index is
+            unchanged.
     """
     catalogue = run.dataset.catalogue()
     domains = [catalogue.domain_index(item.domain) for item in items]
-    index.check_new([item.item_id for item in items])
     vectors = ItemPlacer(run, encoder).vectors([item.text for item in items], domains)
-    for domain in dict.fromkeys(item.domain for item in items):
-        rows = [row for row, item in enumerate(items) if item.domain == domain]
-        index.add([items[row].item_id for row in rows], vectors[rows], domain)
+    there = [index.vector(item.item_id, item.domain) for item in items]
+    left = [
+        row for row, old in enumerate(there) if old is None or not np.allclose(old, vectors[row], rtol=SAME, atol=SAME)
+    ]
+    index.check_new([items[row].item_id for row in left])
+    for domain in dict.fromkeys(items[row].domain for row in left):
+        rows = [row for row in left if items[row].domain == domain]
+        index.add([items[row].item_id for row in rows], vectors[rows], domain, [items[row].title for row in rows])
+    return len(left)
 
 
 def read_new_items(path: Path) -> list[Described]:
-    """Items of a file with a JSON object a line: ``item_id``, ``domain``, ``text``.
+    """Items of a file with a JSON object a line: ``item_id``, ``domain``, and ``text`` or columns of items.parquet.
+
+    The columns (``title``, ``brand``, ``categories``, ...) become one text as :func:`content_text` writes those of the
+    catalogue; ``text`` is taken as it is.
 
     Raises:
-        InputError: no such file, or a line that is something else; it names the line.
+        InputError: no such file, a line that is something else, or an item that stands there twice; it names the line.
     """
     if not path.is_file():
-        raise InputError("no such file", where=str(path))
+        raise InputError("no such file" if not path.exists() else "no file", where=str(path))
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # other breaks may stand inside a text
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # other breaks may stand inside a text
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 ({error})", where=str(path)) from None
-    example = json.dumps(dict.fromkeys(FIELDS, "..."))
-    items = []
+    items: dict[str, Described] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -127,10 +145,32 @@ def read_new_items(path: Path) -> list[Described]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"not valid JSON ({error})", where=where) from None
-        if not isinstance(row, dict) or not all(_is_said(row.get(name), name) for name in FIELDS):
-            raise InputError("not an item", where=where, fix=f"lines like {example}; ids without commas")
-        items.append(Described(*(str(row[name]).strip() for name in FIELDS)))
-    return items
+        item = _described(row, where)
+        if item.item_id in items:
+            raise InputError(f"item {item.item_id!r} stands there twice", where=where)
+        items[item.item_id] = item
+    return list(items.values())
+
+
+def _described(row: object, where: str) -> Described:
+    example = json.dumps(dict.fromkeys(("item_id", "domain", "text"), "..."))
+    columns = f"{', '.join(ITEM_TEXT_COLUMNS)} as in a data set's items in place of text"
+    fix = f"lines like {example}; ids without commas; {columns}"
+    if not isinstance(row, dict):
+        raise InputError("not an item", where=where, fix=fix)
+    for name in ("item_id", "domain", *(["text"] if "text" in row else [])):
+        if not _is_said(row.get(name), name):
+            raise InputError(f"an item with no {name} of use", where=where, fix=fix)
+    text = str(row["text"]).strip() if "text" in row else content_text(row)
+    if not text or not _is_whole(text):
+        raise InputError("an item with no text of use", where=where, fix=fix)
+    title = clean(row.get(TITLE)) or text
+    return Described(str(row["item_id"]).strip(), str(row["domain"]).strip(), text, cut(title, TITLE_CHARACTERS))
+
+
+def _is_whole(text: str) -> bool:
+    """Whether no character of a text is a half of one."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _is_said(value: object, name: str) -> bool:
@@ -139,8 +179,7 @@ def _is_said(value: object, name: str) -> bool:
         return True
     if not isinstance(value, str) or not value.strip():
         return False
-    whole = not any("\ud800" <= letter <= "\udfff" for letter in value)  # half of a character
-    return whole and (name != "item_id" or "," not in value)  # as --remove and --history write them
+    return _is_whole(value) and (name != "item_id" or "," not in value)  # as --remove and --history write them
 
 
 def _made_with(run: LoadedRun) -> Mapping[str, Any]:

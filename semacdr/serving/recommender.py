@@ -157,7 +157,8 @@ class RunRecommender:
         if width < 1 or self.index is not None:
             raise InputError("a beam is one prefix wide or more, and needs no index", where=where)
         seen = torch.from_numpy(items.astype(np.int64))[None]
-        found, scores = model.beam(self._batch(items, domain, user), k, width, seen)
+        all_of_them = int((self.dataset.item_domain == domain).sum())
+        found, scores = model.beam(self._batch(items, domain, user), min(k, all_of_them), min(width, all_of_them), seen)
         there = found[0] > 0
         return self._named(found[0][there], self._numbers(scores[0])[there])
 
@@ -166,16 +167,23 @@ class RunRecommender:
     ) -> list[Recommendation]:
         query = query_of(self.run, items, domain, -1 if user is None else self.dataset.known_user(user))
         seen = [*(str(self.dataset.item_ids[item]) for item in items), *added]
-        known = self.dataset.item_index
-        return [  # the index may hold items that came after the data set
+        return [
             Recommendation(
                 item_id=hit.item_id,
-                title=self.titles[known[hit.item_id]] if hit.item_id in known else None,
+                title=self._title(index, hit.item_id),
                 domain=hit.domain,
                 score=round(hit.score, 6),
             )
             for hit in index.search(query, k, self.dataset.domains[domain], [seen])[0]
         ]
+
+    def _title(self, index: SearchIndex, item_id: str) -> str | None:
+        """The index may hold items that came after the data set, or in place of one of its items."""
+        added = index.added_title(item_id)
+        if added is not None:
+            return added or None
+        known = self.dataset.item_index
+        return self.titles[known[item_id]] if item_id in known else None
 
     def thread_weights(
         self, history: Sequence[str] | None = None, target_domain: str | None = None, user: str | None = None

@@ -107,12 +107,15 @@ def test_new_items_take_free_ids(tmp_path: Path) -> None:
 def test_items_of_later_days_join_the_ids(tmp_path: Path, collisions: str) -> None:
     vectors = clustered(200)
     build_ids(
-        id_input(vectors[:150]), tmp_path / "ids", id_settings({"levels": 2, "codes": 4, "collisions": collisions})
+        id_input(vectors[:150]), tmp_path / "ids", id_settings({"levels": 2, "codes": 8, "collisions": collisions})
     )
     ids = SemanticIds.load(tmp_path / "ids")
+    moved = (ids.nearest(vectors[:150]) != ids.codes[:, :-1]).any(1)  # by re-assignment
+    assert moved.any() == (collisions == "sinkhorn")
+    like = int(moved.argmax()) if moved.any() else 3
     monday = ids.with_items([f"new{at}" for at in range(30)], vectors[150:180], ["food"] * 30)
     tuesday = monday.with_items(
-        ["copy", "again", *(f"late{at}" for at in range(20))], vectors[[3, 150, *range(180, 200)]]
+        ["copy", "again", *(f"late{at}" for at in range(20))], vectors[[like, 150, *range(180, 200)]]
     )
     assert len(np.unique(tuesday.codes, axis=0)) == len(tuesday.item_ids) == 202
     assert tuesday.decode(tuesday.codes) == list(tuesday.item_ids)
@@ -120,9 +123,9 @@ def test_items_of_later_days_join_the_ids(tmp_path: Path, collisions: str) -> No
     np.testing.assert_array_equal(tuesday.codes[150:180], monday.codes[150:])
     np.testing.assert_array_equal(monday.codes[150:, :-1], ids.nearest(vectors[150:180]))
     copy, again = tuesday.codes_of(["copy", "again"])
-    assert copy[:-1].tolist() == ids.codes[3, :-1].tolist(), "the codes of i3, re-assigned or not"
+    assert copy[:-1].tolist() == ids.codes[like, :-1].tolist(), "the codes of its model, re-assigned or not"
     assert again[:-1].tolist() == monday.codes_of(["new0"])[0, :-1].tolist()
-    assert "copy" in tuesday.with_prefix(ids.codes[3, :-1].tolist())
+    assert "copy" in tuesday.with_prefix(ids.codes[like, :-1].tolist())
     assert tuesday.decode(tuesday.encode(vectors[150:151])) == ["new0"]
     assert list(tuesday.domains[150:]) == ["food"] * 30 + [None] * 22
     assert len({ids.fingerprint, monday.fingerprint, tuesday.fingerprint}) == 3
@@ -132,6 +135,14 @@ def test_items_of_later_days_join_the_ids(tmp_path: Path, collisions: str) -> No
     for items in (["i3"], ["new31", "new31"]):
         with pytest.raises(InputError, match="have an id already or are given twice"):
             ids.with_items(items, vectors[: len(items)])
+    assert ids.with_items([], np.zeros((0, 8), np.float32)) is ids
+    numbered = ids.with_items([7], vectors[150:151], [np.nan])  # type: ignore[list-item]
+    assert numbered.domains[150] is None
+    np.testing.assert_array_equal(numbered.codes_of([7]), numbered.codes[150:])  # type: ignore[list-item]
+    for domains in ("fo", [1, 2]):
+        with pytest.raises(InputError, match="a list of names"):
+            ids.with_items(["a", "b"], vectors[150:152], domains)  # type: ignore[arg-type]
+    assert ids.with_prefix([0] * 9) == []
     with pytest.raises(ValueError, match="2 items, 1 vectors"):
         ids.with_items(["a", "b"], vectors[:1])
 
@@ -325,6 +336,16 @@ def test_a_killed_call_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) ->
         SemanticIds.load(out)
     assert not build_ids(id_input(clustered(60)), out, IdSettings(codes=4))["skipped"]
     assert [path.name for path in tmp_path.iterdir()] == ["ids"], "what the dead process left is gone"
+
+
+def test_damaged_ids_are_made_anew(tmp_path: Path) -> None:
+    given, chosen = id_input(clustered(60)), IdSettings(levels=2, codes=4)
+    build_ids(given, tmp_path / "ids", chosen)
+    whole = (tmp_path / "ids" / "ids.parquet").read_bytes()
+    (tmp_path / "ids" / "ids.parquet").write_bytes(whole[:50])
+    assert not build_ids(given, tmp_path / "ids", chosen)["skipped"]
+    assert (tmp_path / "ids" / "ids.parquet").read_bytes() == whole
+    assert build_ids(given, tmp_path / "ids", chosen)["skipped"]
 
 
 def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:

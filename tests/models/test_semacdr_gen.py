@@ -163,6 +163,8 @@ def test_a_wide_beam_recommends_what_scoring_everything_does(run: Path) -> None:
         assert {one.domain for one in narrow} == {domain}
         assert 0 < len(narrow) <= 5
     assert len(recommender.recommend([], "tea", k=3, beam=50)) == 3
+    everything = recommender.recommend([], "tea", k=10**12, beam=10**12)  # no more than there are
+    assert everything == recommender.recommend([], "tea", k=24, beam=24)
 
 
 def test_a_beam_leaves_out_what_a_long_history_holds(run: Path) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from semacdr.cli import main
 from semacdr.embedding.build import build_table
+from semacdr.embedding.content import content_texts
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
@@ -58,7 +62,8 @@ def test_a_text_enters_the_index_and_leaves_it(
     words = ["index", str(folder / run), "--out", str(out), "--add", str(today), "--remove", "tea1,tea2,tea1"]
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"out": str(out), "added": 2, "removed": 2, "items": 48}
+    said = {"out": str(out), "added": 2, "removed": 2, "done_before": 0, "items": 48}
+    assert json.loads(capsys.readouterr().out) == said
     recommender = RunRecommender.load(folder / run, index=out)
     found = {item.item_id: item.score for item in recommender.recommend(["tea3"], "tea", k=100)}
     assert found["new"] == pytest.approx(found["tea23"], abs=1e-4)
@@ -69,7 +74,14 @@ def test_a_text_enters_the_index_and_leaves_it(
     assert again == {item: score for item, score in found.items() if item != "new"}
     with pytest.raises(InputError, match="no item 'newer'"):
         recommender.recommend(["newer"], "tea")
-    assert main(words) == 2  # it is there already
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0  # as one does who does not know whether it was done
+    assert json.loads(capsys.readouterr().out) == {**said, "added": 0, "removed": 0, "done_before": 4}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    other = lines(tmp_path / "other.jsonl", {"item_id": "new", "domain": "tea", "text": "pans of iron"})
+    assert main([*words[:4], "--add", str(other)]) == 2
+    assert "there already or given twice: new" in capsys.readouterr().err
     assert len(SearchIndex.load(out)) == 48
     assert main([*words[:4], "--remove", "new"]) == 0
     assert "new" not in SearchIndex.load(out)
@@ -93,7 +105,11 @@ def test_a_text_enters_the_index_and_leaves_it(
         ({"item_id": "a", "domain": "tea", "text": "half a \ud800"}, "line 2"),
         ({"item_id": "a", "domain": "te", "text": "green tea"}, "did you mean 'tea'"),
         ({"item_id": "tea3", "domain": "tea", "text": "green tea"}, "there already or given twice: tea3"),
-        ({"item_id": "b", "domain": "tea", "text": "green tea"}, "there already or given twice: b"),
+        ({"item_id": "b", "domain": "tea", "text": "green tea"}, "item 'b' stands there twice"),
+        ({"item_id": "a", "domain": "tea", "titel": "green tea"}, "no text of use"),
+        ({"item_id": "a", "domain": "tea", "year": 1999}, "no text of use"),
+        ({"item_id": "a", "domain": "tea", "title": "half a \ud800"}, "no text of use"),
+        ({"item_id": "a", "text": "green tea"}, "no domain of use"),
     ],
 )
 def test_wrong_lines_change_nothing(
@@ -116,7 +132,9 @@ def test_wrong_lines_change_nothing(
         (["--remove", "tea1", "--kind", "flat"], "leave its kind and settings out"),
         (["--encoder", "x"], "--encoder is for --add"),
         (["--add", "nowhere.jsonl"], "no such file"),
+        (["--add", "."], "no file"),
         (["--remove", " , "], "nothing to add and nothing to remove"),
+        (["--remove", "@nowhere.txt"], "no file to be read"),
     ],
 )
 def test_wrong_use(
@@ -126,6 +144,91 @@ def test_wrong_use(
     assert main(base) == 0
     assert main([*base, *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_replaced_item_has_the_title_of_its_new_text(folder: Path, tmp_path: Path) -> None:
+    """In another domain too; an index from before titles were kept still opens."""
+    out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
+    assert main(base) == 0
+    titled = {"item_id": "tea5", "domain": "pans", "title": "Wok", "brand": "Acme", "categories": ["Pans", "Steel"]}
+    file = lines(tmp_path / "a.jsonl", titled, {"item_id": "new", "domain": "tea", "text": "black tea " * 20})
+    assert main([*base, "--remove", "tea5", "--add", str(file)]) == 0
+    recommender = RunRecommender.load(folder / "semacdr", index=out)
+    titles = {item.item_id: item.title for name in ("tea", "pans") for item in recommender.recommend([], name, k=99)}
+    assert titles["tea5"] == "Wok"
+    assert titles["new"] == ("black tea " * 10).strip()
+    assert titles["tea6"] == recommender.titles[recommender.dataset.item_index["tea6"]]
+    index = SearchIndex.load(out)
+    index.remove(["new"])
+    index.add(["new"], np.ones((1, index.dim), np.float32), "tea")
+    assert index.added_title("new") == ""
+    with pytest.raises(ValueError, match="2 titles of 1 items"):
+        index.add(["x"], np.ones((1, index.dim), np.float32), "tea", ["a", "b"])
+    frame = pd.read_parquet(out / "items.parquet").drop(columns="title")
+    frame.to_parquet(out / "items.parquet", index=False)
+    assert SearchIndex.load(out).added_title("tea5") is None
+
+
+def test_columns_make_the_text_that_the_catalogue_has(folder: Path, tmp_path: Path) -> None:
+    row = {"item_id": "a", "domain": "tea", "title": "Sencha", "brand": "Acme", "categories": ["Tea", "Green"]}
+    (found,) = read_new_items(lines(tmp_path / "a.jsonl", "\ufeff" + json.dumps(row)))
+    (text,) = content_texts(pd.DataFrame([row]))
+    assert (found.text, found.title) == (text, "Sencha")
+    assert text == "Sencha. Brand: Acme. Categories: Tea, Green"
+
+
+def test_ids_of_a_file_are_taken_as_they_stand(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
+    assert main(base) == 0
+    index = SearchIndex.load(out)
+    index.add(["a,b", " lead"], np.ones((2, index.dim), np.float32), "tea")
+    index.save(out)
+    (tmp_path / "gone.txt").write_text("a,b\n lead\r\n\ntea1")
+    assert main([*base, "--remove", f"@{tmp_path / 'gone.txt'}"]) == 0
+    left = SearchIndex.load(out)
+    assert not any(item in left for item in ("a,b", " lead", "tea1"))
+    (tmp_path / "had.txt").write_text("tea3\ntea4\n")
+    words = ["recommend", str(folder / "semacdr"), "--target-domain", "tea", "--json"]
+    capsys.readouterr()
+    assert main([*words, "--history", f"@{tmp_path / 'had.txt'}"]) == 0
+    from_file = capsys.readouterr().out
+    assert main([*words, "--history", "tea3,tea4"]) == 0
+    assert capsys.readouterr().out == from_file
+
+
+def test_two_changes_at_once_are_both_made(folder: Path, tmp_path: Path) -> None:
+    out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
+    assert main(base) == 0
+    for at in range(3):
+        lines(tmp_path / f"{at}.jsonl", {"item_id": f"new{at}", "domain": "tea", "text": f"tea of day {at}"})
+    program = [sys.executable, "-m", "semacdr", *base]
+    running = [subprocess.Popen([*program, "--add", str(tmp_path / f"{at}.jsonl")]) for at in range(3)]
+    assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
+    index = SearchIndex.load(out)
+    assert all(f"new{at}" in index for at in range(3))
+    assert len(index) == 51
+
+
+def test_a_damaged_index_is_built_anew(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
+    assert main(base) == 0
+    (out / "vectors_1.npy").unlink()
+    capsys.readouterr()
+    assert main(base) == 0  # the very command that recommend names
+    assert "damaged" in capsys.readouterr().err
+    assert len(SearchIndex.load(out)) == 48
+    (out / "manifest.json").write_text("{")
+    assert main(base) == 2
+    assert f"delete {out}" in capsys.readouterr().err
+
+
+def test_who_has_seen_all_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everything = ",".join(f"tea{at}" for at in range(24))
+    words = ["recommend", str(folder / "semacdr"), "--target-domain", "tea", "--history", everything]
+    assert main(words) == 0
+    assert "no item that was not seen" in capsys.readouterr().out
 
 
 def test_lines_end_at_line_ends_alone(tmp_path: Path) -> None:
