@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -43,12 +44,19 @@ def clear_halves(folder: Path, names: str, kind: str = "tmp") -> list[Path]:
 
 def put_back(path: Path) -> None:
     """Puts a folder back that a process of this machine set aside and did not live to replace."""
+    path = _real(path)
     mark = f".{platform.node()}-"
     for left in path.parent.glob(f".{glob.escape(path.name)}{glob.escape(mark)}*.old") if not path.exists() else ():
         owner = left.name.rpartition(mark)[2].removesuffix(".old")
         if owner.isdigit() and not process_runs(int(owner)):
-            os.replace(left, path)
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                os.replace(left, path)
             return
+
+
+def _real(path: Path) -> Path:
+    """Where a link leads; any other path as it is."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def process_runs(process: int) -> bool:
@@ -134,8 +142,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
     An existing ``path`` is replaced as a whole, so an error leaves what was there. Of a link it is what it leads to.
     """
-    if path.is_symlink():
-        path = path.resolve()
+    path = _real(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     put_back(path)
     staging = _beside(path, "staging")
@@ -144,43 +151,49 @@ def staged_folder(path: Path) -> Iterator[Path]:
     try:
         yield staging
         retired = _beside(path, "old")
+        shutil.rmtree(retired, ignore_errors=True)  # of a process that had this one's number
         if path.exists():
             os.replace(path, retired)
-        os.replace(staging, path)
+        try:
+            os.replace(staging, path)
+        except OSError:
+            if retired.exists():
+                os.replace(retired, path)
+            raise
         shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def locked_folder(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Nobody else who asks for it changes the folder meanwhile; ``waiting`` is called where one has to wait.
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Nobody else who asks for it changes ``path`` meanwhile; ``waiting`` is called where one has to wait.
 
-    A folder that is replaced while one waits is waited for anew. One that is not there needs no lock, and systems other
-    than posix have none here.
+    The lock is a file beside it, ``.NAME.lock``, which stays with what it guards. Systems and disks that know no such
+    locks go without.
     """
-    if os.name != "posix":
+    path = _real(path)
+    if os.name != "posix" or not path.parent.is_dir():
         yield
         return
     import fcntl
 
-    handle = -1
-    try:
-        while path.is_dir():
-            handle = os.open(path, os.O_RDONLY)
+    file = path.with_name(f".{path.name}.lock")
+    with open(file, "a+b") as handle:
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 waiting()
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.is_dir() and os.path.samestat(os.fstat(handle), os.stat(path)):
-                break
-            os.close(handle)
-            handle = -1
-        yield
-    finally:
-        if handle >= 0:
-            os.close(handle)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+                raise
+        try:
+            yield
+        finally:
+            if not path.exists():
+                file.unlink(missing_ok=True)
 
 
 def holds_finished(path: Path, kind: str, key: str) -> bool:

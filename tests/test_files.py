@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from semacdr.errors import InputError
-from semacdr.files import check_writable, holds_finished, locked_folder, staged_folder, write_atomic, write_text
+from semacdr.files import check_writable, holds_finished, locked, staged_folder, write_atomic, write_text
 
 DIES_WRITING = """
 import os, signal, sys
@@ -75,7 +75,7 @@ with staged_folder(path) as folder:
 """
 
 
-@pytest.mark.parametrize("way", ["looked for", "written"])
+@pytest.mark.parametrize("way", ["looked for", "looked for by a link", "written"])
 def test_a_folder_set_aside_by_a_killed_writer_comes_back(way: str, tmp_path: Path) -> None:
     path = tmp_path / "x[1]"
     with staged_folder(path) as folder:
@@ -83,9 +83,10 @@ def test_a_folder_set_aside_by_a_killed_writer_comes_back(way: str, tmp_path: Pa
     died = subprocess.run([sys.executable, "-c", DIES_SWAPPING, str(path)], check=False)
     assert died.returncode == -signal.SIGKILL
     assert not path.exists()
-    if way == "looked for":
+    if way != "written":
+        (tmp_path / "link").symlink_to(path, target_is_directory=True)
         with pytest.raises(InputError, match="exists and is not an index folder"):
-            holds_finished(path, "index", "")
+            holds_finished(tmp_path / "link" if "link" in way else path, "index", "")
         assert (path / "a").read_text() == "old"
         return
     with pytest.raises(RuntimeError), staged_folder(path):
@@ -104,32 +105,62 @@ def test_a_folder_behind_a_link_is_replaced_and_not_the_link(tmp_path: Path) -> 
     assert (tmp_path / "link").is_symlink()
 
 
-def test_a_locked_folder_is_waited_for_also_when_it_is_replaced(tmp_path: Path) -> None:
-    """The second waits for the first, and then for the third, who found the folder that the first has put there."""
+def test_who_comes_second_waits(tmp_path: Path) -> None:
+    """Also where the folder is replaced meanwhile, and where one comes by a link."""
     path, order, waits = tmp_path / "f", [], threading.Semaphore(0)
     with staged_folder(path) as folder:
         (folder / "a").write_text("old")
+    (tmp_path / "link").symlink_to("f", target_is_directory=True)
 
     def second() -> None:
-        with locked_folder(path, waits.release):
-            order.append("second")
+        with locked(tmp_path / "link", waits.release):
+            order.append((path / "a").read_text())
 
     other = threading.Thread(target=second)
-    with locked_folder(path, lambda: None):
-        other.start()
-        assert waits.acquire(timeout=60)
+    with locked(path, lambda: None):
         with staged_folder(path) as folder:
             (folder / "a").write_text("new")
-        third = locked_folder(path, lambda: None)
-        third.__enter__()
+        other.start()
+        assert waits.acquire(timeout=60)
         order.append("first")
-    assert waits.acquire(timeout=30)
-    order.append("third")
-    third.__exit__(None, None, None)
     other.join(60)
-    assert order == ["first", "third", "second"]
-    with locked_folder(tmp_path / "nowhere", waits.release):
-        assert not waits.acquire(blocking=False)
+    assert order == ["first", "new"]
+
+
+def test_a_lock_leaves_nothing_where_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (tmp_path / "nothing", tmp_path / "no" / "folder"):
+        with locked(path, lambda: None):
+            assert not path.exists()
+        assert names(tmp_path) == []
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no locks on this disk")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    with locked(tmp_path / "nothing", lambda: None):
+        pass
+    monkeypatch.setattr("fcntl.flock", lambda *_: os.open(tmp_path / "nowhere", os.O_RDONLY))
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "nothing", lambda: None):
+        pass
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staged_folder(tmp_path / "f") as folder:
+        (folder / "a").write_text("old")
+    replace = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if source.name.endswith(".staging"):
+            raise OSError(errno.EIO, "the disk is gone")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(OSError, match="the disk is gone"), staged_folder(tmp_path / "f") as folder:
+        (folder / "a").write_text("new")
+    assert (tmp_path / "f" / "a").read_text() == "old"
+    assert names(tmp_path) == ["f"]
 
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:

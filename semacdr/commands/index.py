@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from semacdr.commands.item_list import item_list
@@ -85,11 +86,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _change(args: argparse.Namespace, out: Path) -> int:
     from semacdr.errors import InputError
-    from semacdr.files import locked_folder
+    from semacdr.files import locked
     from semacdr.run import load_run
     from semacdr.serving.build_index import run_fingerprint
     from semacdr.serving.index import SearchIndex
-    from semacdr.serving.new_items import add_new_items, read_new_items
+    from semacdr.serving.new_items import change_items, place_items, read_new_items
 
     items = read_new_items(args.add) if args.add is not None else []
     named = list(dict.fromkeys(item_list(args.remove or "")))
@@ -98,18 +99,16 @@ def _change(args: argparse.Namespace, out: Path) -> int:
             "nothing to add and nothing to remove", fix="--add FILE with a line an item, --remove ID,ID,..."
         )
     run = load_run(args.run, **places(args))
-    with locked_folder(out, lambda: say(f"{out}: waiting for another change of it")):
-        index = SearchIndex.load(out, run_fingerprint(run.path, run.manifest))
-        gone = [item for item in named if not index.was_removed(item)]
-        index.remove(gone)  # first, so that an item can be replaced
-        added = add_new_items(run, index, items, args.encoder) if items else 0
-        if gone or added:
+    owner = run_fingerprint(run.path, run.manifest)
+    vectors = place_items(run, SearchIndex.load(out, owner), items, named, args.encoder)
+    with locked(out, lambda: say(f"{out}: waiting for another change of it")):
+        index = SearchIndex.load(out, owner)  # again: another call may have changed it meanwhile
+        change = change_items(index, items, vectors, named)
+        if change.added or change.removed:
             index.save(out)
-    done = len(items) - added + len(named) - len(gone)
-    summary = {"out": str(out), "added": added, "removed": len(gone), "done_before": done, "items": len(index)}
     if args.json:
-        print(json.dumps(summary, indent=2, ensure_ascii=False))
+        print(json.dumps({"out": str(out), **asdict(change), "items": len(index)}, indent=2, ensure_ascii=False))
     else:
-        before = f", {done} done before" if done else ""
-        print(f"{added} items added, {len(gone)} removed{before}, {len(index)} in the index -> {out}")
+        before = f", {change.done_before} done before" if change.done_before else ""
+        print(f"{change.added} items added, {change.removed} removed{before}, {len(index)} in the index -> {out}")
     return 0

@@ -99,6 +99,6 @@ def _print(answer: dict[str, object]) -> None:
         items = new["neighbours"]
     if isinstance(items, list):
         if not items:
-            print("  no item that was not seen")
+            print("  nothing left to recommend")
         for place, item in enumerate(items, 1):
             print(f"  {place:>2}  {item['score']:>9.4f}  {item['item_id']:<12} {item['title'] or ''}")

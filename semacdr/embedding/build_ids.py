@@ -61,7 +61,8 @@ def build_ids(given: IdInput, out: Path, settings: IdSettings, dataset: Dataset 
 
 def _is_whole(out: Path) -> bool:
     try:
-        SemanticIds.load(out)
+        if "statistics" not in SemanticIds.load(out).manifest:
+            raise InputError("damaged semantic ids (no statistics)")
     except InputError as error:
         say(f"{error.what}: made anew")
         return False

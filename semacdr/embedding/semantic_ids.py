@@ -204,7 +204,7 @@ class SemanticIds:
         if twice:
             raise InputError(f"{len(twice)} items have an id already or are given twice: {', '.join(twice[:5])}")
         codes, hashes = self.nearest(vectors), vector_hashes(vectors)
-        places = [None if pd.isna(name) else name for name in domains or [None] * len(items)]
+        places = [None] * len(items) if domains is None else [None if pd.isna(name) else name for name in domains]
         if isinstance(domains, str) or not all(name is None or isinstance(name, str) for name in places):
             raise InputError("domains are a list of names, one an item", fix='for example ["food", "kitchen"]')
         if not len(items) == len(codes) == len(places):

@@ -13,7 +13,7 @@ import torch
 from semacdr.data.batches import history_batch
 from semacdr.data.schema import FloatArray, Int32Array
 from semacdr.errors import InputError
-from semacdr.files import file_sha256, fingerprint, holds_finished, read_json
+from semacdr.files import file_sha256, fingerprint, holds_finished, locked, read_json
 from semacdr.models.base import VectorRecommender
 from semacdr.progress import say
 from semacdr.run import WEIGHTS, LoadedRun
@@ -76,20 +76,9 @@ def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str,
     vectors = vectors_of(run)
     own = run_fingerprint(run.path, run.manifest)
     key = fingerprint({"version": FORMAT_VERSION, "run": own, "settings": settings.model_dump(mode="json")})
-    found = _whole(out) if holds_finished(out, KIND, key) else None
-    if found is not None:
-        index = found
-    else:
-        if (out / MANIFEST).is_file() and "fingerprint" not in read_json(out / MANIFEST):
-            say(f"{out}: items were added or removed since it was built; it is built anew, without these changes")
-        data = run.dataset
-        domain = data.item_domain[1:].astype(np.int64)
-        source = {"model": run.manifest["model"], "dataset": data.name, "fingerprint": own}
-        known = {"fingerprint": key, "run": source}
-        index = SearchIndex.build(data.item_ids[1:].tolist(), domain, vectors, data.domains, settings, known)
-        say(f"{len(index)} vectors indexed; measuring recall@{RECALL_AT}")
-        index.manifest["recall"] = measure_recall(run, index)
-        index.save(out)
+    with locked(out, lambda: say(f"{out}: waiting for a change of it")):
+        found = _whole(out) if holds_finished(out, KIND, key) else None
+        index = found if found is not None else _build(run, out, settings, vectors, {"run": own, "fingerprint": key})
     return {
         "out": str(out),
         "skipped": found is not None,
@@ -103,9 +92,28 @@ def build_index(run: LoadedRun, out: Path, settings: IndexSettings) -> dict[str,
     }
 
 
+def _build(
+    run: LoadedRun, out: Path, settings: IndexSettings, vectors: FloatArray, hashes: Mapping[str, str]
+) -> SearchIndex:
+    if (out / MANIFEST).is_file() and "fingerprint" not in read_json(out / MANIFEST):
+        say(f"{out}: items were added or removed since it was built; it is built anew, without these changes")
+    data = run.dataset
+    domain = data.item_domain[1:].astype(np.int64)
+    source = {"model": run.manifest["model"], "dataset": data.name, "fingerprint": hashes["run"]}
+    known = {"fingerprint": hashes["fingerprint"], "run": source}
+    index = SearchIndex.build(data.item_ids[1:].tolist(), domain, vectors, data.domains, settings, known)
+    say(f"{len(index)} vectors indexed; measuring recall@{RECALL_AT}")
+    index.manifest["recall"] = measure_recall(run, index)
+    index.save(out)
+    return index
+
+
 def _whole(out: Path) -> SearchIndex | None:
     try:
-        return SearchIndex.load(out)
+        found = SearchIndex.load(out)
+        if "recall" not in found.manifest:
+            raise InputError("damaged index (no recall)")
+        return found
     except InputError as error:
         say(f"{error.what}: built anew")
         return None

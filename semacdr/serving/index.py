@@ -174,9 +174,11 @@ class SearchIndex:
             for label, score in zip(labels[order].tolist(), scores[order].tolist())
         ]
 
-    def check_new(self, item_ids: Sequence[str]) -> list[str]:
-        """The ids as text; one that is in the index already or stands there twice is an :class:`InputError`."""
-        return _new_ids(item_ids, self._place)
+    def check_there(self, item_ids: Sequence[str]) -> None:
+        """An id that is not in the index is an :class:`InputError`."""
+        unknown = [item for item in item_ids if item not in self._place]
+        if unknown:
+            raise InputError(f"{len(unknown)} items are not in the index: {', '.join(unknown[:5])}")
 
     def vector(self, item_id: str, domain: str) -> FloatArray | None:
         """(D,) the vector of an item in a domain; None if it is not there."""
@@ -211,7 +213,7 @@ class SearchIndex:
             InputError: an id that is there already or given twice, vectors of another width or not numbers.
         """
         at, vectors = self._domain_index(domain), _checked(vectors, len(item_ids), self.dim)
-        ids = self.check_new(item_ids)
+        ids = _new_ids(item_ids, self._place)
         if titles is not None and len(titles) != len(ids):
             raise ValueError(f"{len(titles)} titles of {len(ids)} items")
         first, shard = len(self._ids), self.shards[at]
@@ -221,15 +223,14 @@ class SearchIndex:
         self._ids += ids
         self._domain += [at] * len(ids)
         self._titles += [""] * len(ids) if titles is None else list(titles)
-        self.__dict__.pop("_known", None)
+        if "_known" in self.__dict__:
+            self._known.update(ids)
         self._changed(ids)
 
     def remove(self, item_ids: Sequence[str]) -> None:
         """Removes items without a rebuild; an id that is not there is an :class:`InputError`, and nothing happens."""
         ids = list(dict.fromkeys(map(str, item_ids)))
-        unknown = [item for item in ids if item not in self._place]
-        if unknown:
-            raise InputError(f"{len(unknown)} items are not in the index: {', '.join(unknown[:5])}")
+        self.check_there(ids)
         for at, rows in self._rows(ids).items():
             self.shards[at].remove(rows)
         for item in ids:
@@ -314,7 +315,7 @@ class SearchIndex:
             ids = frame[ITEM_ID].tolist()
             titles = None  # an older index has none
             if TITLE in frame:
-                titles = [None if pd.isna(title) else str(title) for title in frame[TITLE]]
+                titles = frame[TITLE].astype(object).where(frame[TITLE].notna(), None).tolist()
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(f"damaged index ({error})", where=str(path), fix=fix) from None
         return cls(settings, ids, domain, shards, domains, manifest, titles)

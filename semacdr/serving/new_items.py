@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 import torch
 
 from semacdr.data.item_text import clean, cut
-from semacdr.data.schema import ITEM_TEXT_COLUMNS, TITLE, FloatArray
+from semacdr.data.schema import ITEM_ID, ITEM_TEXT_COLUMNS, TITLE, FloatArray
 from semacdr.embedding.build import CONTENT
-from semacdr.embedding.content import content_text
+from semacdr.embedding.content import content_text, content_texts
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.errors import InputError
 from semacdr.local_models import EMBEDDED, ENCODER_PACKAGE
 from semacdr.models.semacdr import SemaCDR
+from semacdr.progress import Progress
 from semacdr.run import LoadedRun
 from semacdr.serving.index import SearchIndex
 
@@ -64,6 +66,27 @@ class ItemPlacer:
             raise InputError("the embeddings of this run are gone", where=where, fix="say where they are: --embeddings")
         self.encoder = _encoder(_made_with(run), encoder)
 
+    def _encoded(self, texts: Sequence[str]) -> FloatArray:
+        """(n, E), each text a batch of its own: what stands beside a text would change its last bits, and its codes."""
+        known: dict[str, FloatArray] = {}
+        progress = Progress(len(texts), "new items", "texts")
+        for text in texts:
+            if text not in known:
+                known[text] = self.encoder.encode([text])[0]
+            progress.update(1)
+        progress.close()
+        return np.stack([known[text] for text in texts])
+
+    @cached_property
+    def _catalogue(self) -> dict[str, str]:
+        """Content text -> the first item of the ids with it, where items may have other codes than their nearest."""
+        ids = self.run.ids
+        if ids is None or ids.manifest["settings"]["collisions"] == "token":
+            return {}
+        frame = self.run.dataset.item_frame()
+        pairs = zip(content_texts(frame), map(str, frame[ITEM_ID]))
+        return {text: item for text, item in reversed(list(pairs)) if text is not None and item in ids.item_index}
+
     def vectors(self, texts: Sequence[str], domains: Sequence[int]) -> FloatArray:
         """(n, D) vectors of items from their texts alone.
 
@@ -73,18 +96,20 @@ class ItemPlacer:
         """
         if not all(text.strip() for text in texts):
             raise InputError("the text of the new item is empty")
-        content, ids = torch.from_numpy(np.array(self.encoder.encode(list(texts)))), self.run.ids
+        content, ids = torch.from_numpy(self._encoded(texts)), self.run.ids
         codes = None
         if ids is not None:
-            # a view that is missing is zero, as where the ids were made; a text that the catalogue has gets its item's
-            # codes, which re-assignment may have made others than the nearest
+            # a view that is missing is zero, as where the ids were made
             widths = ids.manifest["widths"]
             if CONTENT not in widths:
                 raise InputError(f"these ids are not of {CONTENT}, which a new item has alone", where=str(ids.path))
-            distinct, back = np.unique(content.numpy(), axis=0, return_inverse=True)  # equal texts have equal codes
-            zeros = {view: np.zeros((len(distinct), width), np.float32) for view, width in widths.items()}
-            joined = np.concatenate([distinct if view == CONTENT else zeros[view] for view in widths], axis=1)
-            codes = torch.from_numpy(ids.encode(joined)[back.reshape(-1), :-1]).long()
+            zeros = {view: np.zeros((len(texts), width), np.float32) for view, width in widths.items()}
+            joined = np.concatenate([content.numpy() if view == CONTENT else zeros[view] for view in widths], axis=1)
+            found = ids.nearest(joined)
+            for row, text in enumerate(texts):  # re-assignment may have made its codes others than the nearest
+                if text in self._catalogue:
+                    found[row] = ids.codes_of([self._catalogue[text]])[0, :-1]
+            codes = torch.from_numpy(found).long()
         with torch.no_grad():
             vectors = self.model.items.new_vectors({CONTENT: content}, torch.tensor(list(domains)), codes)
         placed: FloatArray = vectors.float().numpy()
@@ -95,30 +120,80 @@ class ItemPlacer:
         return placed
 
 
-def add_new_items(run: LoadedRun, index: SearchIndex, items: Sequence[Described], encoder: str | None = None) -> int:
-    """Puts new items into a run's index, so that they are searched with the others; nothing is trained.
+@dataclass(frozen=True)
+class Change:
+    """What became of a list of items to add and to remove: how many of each, and how many were so before."""
 
-    An item that is there already with its very vector is left, so that a call can be made again.
+    added: int
+    removed: int
+    done_before: int
 
-    Returns:
-        How many were added.
+
+def place_items(
+    run: LoadedRun,
+    index: SearchIndex,
+    items: Sequence[Described],
+    remove: Sequence[str] = (),
+    encoder: str | None = None,
+) -> FloatArray:
+    """(n, D) vectors of new items for :func:`change_items`; what can be known before their texts are read is.
 
     Raises:
-        InputError: see :class:`ItemPlacer`; an id that is there with another text, or an unknown domain. The index is
-            unchanged.
+        InputError: see :class:`ItemPlacer`; an unknown domain, an id that is there in another domain and not removed,
+            or an unknown id to be removed.
     """
-    catalogue = run.dataset.catalogue()
+    catalogue, gone = run.dataset.catalogue(), set(remove)
     domains = [catalogue.domain_index(item.domain) for item in items]
-    vectors = ItemPlacer(run, encoder).vectors([item.text for item in items], domains)
-    there = [index.vector(item.item_id, item.domain) for item in items]
-    left = [
-        row for row, old in enumerate(there) if old is None or not np.allclose(old, vectors[row], rtol=SAME, atol=SAME)
-    ]
-    index.check_new([items[row].item_id for row in left])
+    elsewhere = [item.item_id for item in items if index.vector(item.item_id, item.domain) is None]
+    _check_free(index, [item for item in elsewhere if item not in gone])
+    index.check_there([item for item in remove if not index.was_removed(item)])
+    if not items:
+        return np.zeros((0, index.dim), np.float32)
+    return ItemPlacer(run, encoder).vectors([item.text for item in items], domains)
+
+
+def change_items(
+    index: SearchIndex, items: Sequence[Described], vectors: FloatArray, remove: Sequence[str] = ()
+) -> Change:
+    """Takes items out of an index and puts new ones in, so that they are searched with the others; nothing is trained.
+
+    An id of both lists is replaced. What is done already is left, so that a call can be made again: an item that is
+    there with this vector and title, and one that was removed.
+
+    Args:
+        index: of a run.
+        items: n different ones.
+        vectors: (n, D), of :func:`place_items`.
+        remove: ids.
+
+    Raises:
+        InputError: an id that is there with another vector, title or domain and not removed, or an unknown id to be
+            removed. The index is unchanged.
+    """
+    named = set(remove)
+
+    def is_there(item: Described, vector: FloatArray) -> bool:
+        old, title = index.vector(item.item_id, item.domain), index.added_title(item.item_id)
+        if old is None or not np.allclose(old, vector, rtol=SAME, atol=SAME):
+            return False
+        return title == item.title or (title is None and item.item_id not in named)
+
+    left = [row for row, item in enumerate(items) if not is_there(item, vectors[row])]
+    kept = {item.item_id for item in items} - {items[row].item_id for row in left}
+    gone = [item for item in dict.fromkeys(remove) if item not in kept and not index.was_removed(item)]
+    _check_free(index, [items[row].item_id for row in left if items[row].item_id not in named])
+    index.remove(gone)
     for domain in dict.fromkeys(items[row].domain for row in left):
         rows = [row for row in left if items[row].domain == domain]
         index.add([items[row].item_id for row in rows], vectors[rows], domain, [items[row].title for row in rows])
-    return len(left)
+    return Change(len(left), len(gone), len(items) - len(left) + len(named) - len(gone))
+
+
+def _check_free(index: SearchIndex, item_ids: Sequence[str]) -> None:
+    taken = [item for item in item_ids if item in index]
+    if taken:
+        what = f"{len(taken)} items are there already with another text, title or domain: {', '.join(taken[:5])}"
+        raise InputError(what, fix="name them in --remove too, and they are replaced")
 
 
 def read_new_items(path: Path) -> list[Described]:
@@ -143,7 +218,7 @@ def read_new_items(path: Path) -> list[Described]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"not valid JSON ({error})", where=where) from None
         item = _described(row, where)
         if item.item_id in items:
@@ -158,14 +233,16 @@ def _described(row: object, where: str) -> Described:
     fix = f"lines like {example}; ids without commas; {columns}"
     if not isinstance(row, dict):
         raise InputError("not an item", where=where, fix=fix)
-    for name in ("item_id", "domain", *(["text"] if "text" in row else [])):
+    plain = row.get("text") is not None
+    for name in ("item_id", "domain", *(["text"] if plain else [])):
         if not _is_said(row.get(name), name):
             raise InputError(f"an item with no {name} of use", where=where, fix=fix)
-    text = str(row["text"]).strip() if "text" in row else content_text(row)
-    if not text or not _is_whole(text):
+    text = str(row["text"]).strip() if plain else content_text(row)
+    title = clean(row.get(TITLE)) or clean(text)
+    if not text or not _is_whole(text + title):
         raise InputError("an item with no text of use", where=where, fix=fix)
-    title = clean(row.get(TITLE)) or text
-    return Described(str(row["item_id"]).strip(), str(row["domain"]).strip(), text, cut(title, TITLE_CHARACTERS))
+    shown = "".join(letter for letter in cut(title, TITLE_CHARACTERS) if letter.isprintable())
+    return Described(str(row["item_id"]).strip(), str(row["domain"]).strip(), text, shown)
 
 
 def _is_whole(text: str) -> bool:

@@ -100,8 +100,10 @@ class RunRecommender:
         return np.array([self.dataset.known_item(item) for item in known], np.int32)
 
     def _is_added(self, item_id: str) -> bool:
-        """Whether the index alone knows an item: it came after the training, so a history is read without it."""
-        return self.index is not None and item_id in self.index and item_id not in self.dataset.item_index
+        """Whether the index alone knows an item, or knew it: it came after the training; a history is read without."""
+        if self.index is None or item_id in self.dataset.item_index:
+            return False
+        return item_id in self.index or self.index.was_removed(item_id)
 
     def recommend(
         self,

@@ -139,6 +139,9 @@ def test_items_of_later_days_join_the_ids(tmp_path: Path, collisions: str) -> No
     numbered = ids.with_items([7], vectors[150:151], [np.nan])  # type: ignore[list-item]
     assert numbered.domains[150] is None
     np.testing.assert_array_equal(numbered.codes_of([7]), numbered.codes[150:])  # type: ignore[list-item]
+    for several in (np.array(["tea", None], object), pd.Series(["tea", None])):
+        known = ids.with_items(["a", "b"], vectors[150:152], several)  # type: ignore[arg-type]
+        assert list(known.domains[150:]) == ["tea", None]
     for domains in ("fo", [1, 2]):
         with pytest.raises(InputError, match="a list of names"):
             ids.with_items(["a", "b"], vectors[150:152], domains)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from semacdr.embedding.content import content_texts
 from semacdr.embedding.encoder import SentenceEncoder
 from semacdr.embedding.table import EmbeddingTable
 from semacdr.errors import InputError
+from semacdr.files import locked
 from semacdr.serving.index import SearchIndex
 from semacdr.serving.new_items import ItemPlacer, read_new_items
 from semacdr.serving.recommender import RunRecommender
@@ -81,7 +82,9 @@ def test_a_text_enters_the_index_and_leaves_it(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     other = lines(tmp_path / "other.jsonl", {"item_id": "new", "domain": "tea", "text": "pans of iron"})
     assert main([*words[:4], "--add", str(other)]) == 2
-    assert "there already or given twice: new" in capsys.readouterr().err
+    said_why = capsys.readouterr().err
+    assert "there already with another text, title or domain: new" in said_why
+    assert "--remove" in said_why
     assert len(SearchIndex.load(out)) == 48
     assert main([*words[:4], "--remove", "new"]) == 0
     assert "new" not in SearchIndex.load(out)
@@ -104,7 +107,11 @@ def test_a_text_enters_the_index_and_leaves_it(
         ({"item_id": "a", "domain": "tea", "text": ["green", "tea"]}, "line 2"),
         ({"item_id": "a", "domain": "tea", "text": "half a \ud800"}, "line 2"),
         ({"item_id": "a", "domain": "te", "text": "green tea"}, "did you mean 'tea'"),
-        ({"item_id": "tea3", "domain": "tea", "text": "green tea"}, "there already or given twice: tea3"),
+        ({"item_id": "tea3", "domain": "tea", "text": "green tea"}, "another text, title or domain: tea3"),
+        ({"item_id": "tea3", "domain": "pans", "text": "green tea"}, "another text, title or domain: tea3"),
+        ({"item_id": "a", "domain": "tea", "text": "green tea", "title": "half \ud800"}, "no text of use"),
+        ("9" * 5000, "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ({"item_id": "b", "domain": "tea", "text": "green tea"}, "item 'b' stands there twice"),
         ({"item_id": "a", "domain": "tea", "titel": "green tea"}, "no text of use"),
         ({"item_id": "a", "domain": "tea", "year": 1999}, "no text of use"),
@@ -146,7 +153,9 @@ def test_wrong_use(
     assert said in capsys.readouterr().err
 
 
-def test_a_replaced_item_has_the_title_of_its_new_text(folder: Path, tmp_path: Path) -> None:
+def test_a_replaced_item_has_the_title_of_its_new_text(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In another domain too; an index from before titles were kept still opens."""
     out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
     assert main(base) == 0
@@ -158,6 +167,16 @@ def test_a_replaced_item_has_the_title_of_its_new_text(folder: Path, tmp_path: P
     assert titles["tea5"] == "Wok"
     assert titles["new"] == ("black tea " * 10).strip()
     assert titles["tea6"] == recommender.titles[recommender.dataset.item_index["tea6"]]
+    # the same again is done; a new title is another item
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    assert main([*base, "--remove", "tea5", "--add", str(file)]) == 0
+    assert "0 items added, 0 removed, 3 done before" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    file = lines(tmp_path / "b.jsonl", {"item_id": "new", "domain": "tea", "text": "black tea " * 20, "title": "Assam"})
+    assert main([*base, "--add", str(file)]) == 2
+    assert main([*base, "--add", str(file), "--remove", "new"]) == 0
+    assert SearchIndex.load(out).added_title("new") == "Assam"
     index = SearchIndex.load(out)
     index.remove(["new"])
     index.add(["new"], np.ones((1, index.dim), np.float32), "tea")
@@ -174,6 +193,11 @@ def test_columns_make_the_text_that_the_catalogue_has(folder: Path, tmp_path: Pa
     (found,) = read_new_items(lines(tmp_path / "a.jsonl", "\ufeff" + json.dumps(row)))
     (text,) = content_texts(pd.DataFrame([row]))
     assert (found.text, found.title) == (text, "Sencha")
+    (null,) = read_new_items(lines(tmp_path / "b.jsonl", {**row, "text": None}))
+    assert null == found
+    told = {"item_id": "b", "domain": "tea", "text": "two\nlines\x1b[31m red"}
+    (plain,) = read_new_items(lines(tmp_path / "c.jsonl", told))
+    assert (plain.text, plain.title) == (told["text"], "two lines[31m red")
     assert text == "Sencha. Brand: Acme. Categories: Tea, Green"
 
 
@@ -224,11 +248,40 @@ def test_a_damaged_index_is_built_anew(folder: Path, tmp_path: Path, capsys: pyt
     assert f"delete {out}" in capsys.readouterr().err
 
 
+def test_a_history_may_hold_what_was_added_and_is_gone(folder: Path, tmp_path: Path) -> None:
+    out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
+    assert main(base) == 0
+    file = lines(tmp_path / "a.jsonl", {"item_id": "new", "domain": "tea", "text": "black tea"})
+    for words in (["--add", str(file)], ["--remove", "new"]):
+        assert main([*base, *words]) == 0
+        recommender = RunRecommender.load(folder / "semacdr", index=out)
+        assert recommender.recommend(["tea3", "new"], "tea") != []
+    with pytest.raises(InputError, match="no item 'newer'"):
+        recommender.recommend(["newer"], "tea")
+
+
+def test_a_build_waits_for_a_change(folder: Path, tmp_path: Path) -> None:
+    out, base = tmp_path / "index", ["index", str(folder / "semacdr"), "--out", str(tmp_path / "index")]
+    assert main(base) == 0
+    with locked(out, lambda: None):
+        index = SearchIndex.load(out)
+        build = subprocess.Popen([sys.executable, "-m", "semacdr", *base, "--kind", "flat"], stderr=subprocess.PIPE)
+        assert build.stderr is not None
+        told = next(line for line in build.stderr if b"waiting for a change" in line or b"indexed" in line)
+        assert b"waiting" in told
+        index.remove(["tea1"])
+        index.save(out)
+    build.communicate(timeout=300)
+    assert build.returncode == 0
+    index = SearchIndex.load(out)
+    assert (index.settings.kind, "tea1" in index) == ("flat", True)
+
+
 def test_who_has_seen_all_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     everything = ",".join(f"tea{at}" for at in range(24))
     words = ["recommend", str(folder / "semacdr"), "--target-domain", "tea", "--history", everything]
     assert main(words) == 0
-    assert "no item that was not seen" in capsys.readouterr().out
+    assert "nothing left to recommend" in capsys.readouterr().out
 
 
 def test_lines_end_at_line_ends_alone(tmp_path: Path) -> None:
@@ -265,6 +318,11 @@ def test_codes_alone_place_a_text_by_the_encoder_of_the_ids(folder: Path, tmp_pa
         with torch.no_grad():
             expected = placer.model.items.new_vectors({}, torch.tensor([0]), codes)[0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-6)
+    # what stands beside a text does not change it
+    texts = [f"{name.rstrip('0123456789')} number {name.strip('teapns')}" for name in ids.item_ids]
+    alone = np.concatenate([placer.vectors([text], [0]) for text in texts])
+    together = placer.vectors([*texts, "a longer text than any of them, and longer, and longer still"], [0] * 49)[:-1]
+    np.testing.assert_array_equal(alone, together)
     older = tmp_path / "ids"
     shutil.copytree(folder / "ids", older)
     manifest = json.loads((older / "manifest.json").read_text())
