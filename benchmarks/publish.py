@@ -6,7 +6,8 @@
     python benchmarks/publish.py                              # the tables alone
 
 A table of the README stands between a pair of marks, <!-- bench NAME --> and <!-- end -->, and holds nothing but what
-benchmarks/results/bench/NAME.json says; a test compares them. Seeds and costs are those of the first column's runs.
+benchmarks/results/bench/NAME.json says; a test compares them. A bench of several data sets has several tables, whose
+marks say <!-- bench NAME:PART -->. Seeds and costs are those of the first column's runs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from semacdr.bench.significance import LEVEL
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "bench"
 README = ROOT / "README.md"
-MARKED = re.compile(r"(<!-- bench ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- bench (([\w.-]+)(?::[\w.-]+)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 MIB = 1 << 20
 LEGEND = (
     "Bold: the best of a column. †: not significantly behind it (paired test over users, Holm's correction, p ≥ .05). "
@@ -35,16 +36,22 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Column:
-    """A number of each model: protocol, domain, metric."""
+    """A number of each model: protocol, domain, metric, and the data set where a bench has several."""
 
     protocol: str
     domain: str
     metric: str
     lower_is_better: bool = False
+    dataset: str | None = None
 
     @property
     def head(self) -> str:
         return self.domain if self.lower_is_better else f"{self.protocol}, {self.domain}"
+
+    def holds(self, row: dict[str, Any]) -> bool:
+        """Whether a row of the leaderboard, or a test, is of this column."""
+        same = (row["protocol"], row["domain"], row["metric"]) == (self.protocol, self.domain, self.metric)
+        return same and self.dataset in (None, row.get("dataset"))
 
 
 def ranking(*domains: str) -> list[Column]:
@@ -53,8 +60,24 @@ def ranking(*domains: str) -> list[Column]:
     return [Column(protocol, domain, "ndcg@10") for protocol, domain in places]
 
 
+def cold(part: str, domains: Sequence[str], *protocols: str) -> list[Column]:
+    """Domains of both data sets of cold-start."""
+    home = {"food": "food-kitchen", "kitchen": "food-kitchen", "art": "art-office", "office": "art-office"}
+    return [
+        Column(protocol, domain, "ndcg@10", dataset=f"{home[domain]}-{part}")
+        for protocol in protocols
+        for domain in domains
+    ]
+
+
 RATINGS = [Column("rating", domain, "mse", lower_is_better=True) for domain in ("magazines", "fashion")]
-COLUMNS = {"food-kitchen": ranking("food", "kitchen"), "art-office": ranking("art", "office"), "reviews": RATINGS}
+COLUMNS = {
+    "food-kitchen": ranking("food", "kitchen"),
+    "art-office": ranking("art", "office"),
+    "reviews": RATINGS,
+    "cold-start:new-items": cold("new-items", ("food", "kitchen", "art", "office"), "full", "full-cold"),
+    "cold-start:first-steps": cold("first-steps", ("food", "kitchen", "office"), "full"),  # art is where all begin
+}
 
 
 def number(value: float) -> str:
@@ -64,21 +87,11 @@ def number(value: float) -> str:
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column], tests: Sequence[dict[str, Any]] = ()) -> str:
     """Markdown: a line a model, the best of the first column first, published lines in italics where they belong."""
-    p_holm = {
-        (column, test["model"]): test["p_holm"]
-        for test in tests
-        for column in columns
-        if (test["protocol"], test["domain"], test["metric"]) == (column.protocol, column.domain, column.metric)
-    }
+    p_holm = {(column, test["model"]): test["p_holm"] for test in tests for column in columns if column.holds(test)}
     found: dict[tuple[str, str], dict[Column, dict[str, Any]]] = {}
     for row in rows:
         for column in columns:
-            at = (row["protocol"], row["domain"], row["metric"])
-            if (
-                row["subset"] == "all"
-                and row["status"] == "ok"
-                and at == (column.protocol, column.domain, column.metric)
-            ):
+            if row["subset"] == "all" and row["status"] == "ok" and column.holds(row):
                 found.setdefault((row["model"], row["source"]), {})[column] = row
     sign = 1 if columns[0].lower_is_better else -1
 
@@ -122,10 +135,10 @@ def with_tables(readme: str, results: Path = RESULTS) -> str:
     """The README with every marked table as the results say."""
 
     def fresh(match: re.Match[str]) -> str:
-        rows = json.loads((results / f"{match[2]}.json").read_text(encoding="utf-8"))
-        compared = results / f"{match[2]}_comparisons.json"
+        rows = json.loads((results / f"{match[3]}.json").read_text(encoding="utf-8"))
+        compared = results / f"{match[3]}_comparisons.json"
         tests = json.loads(compared.read_text(encoding="utf-8")) if compared.is_file() else []
-        return f"{match[1]}{table(rows, COLUMNS[match[2]], tests)}{match[3]}"
+        return f"{match[1]}{table(rows, COLUMNS[match[2]], tests)}{match[4]}"
 
     return MARKED.sub(fresh, readme)
 

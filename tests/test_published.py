@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_readme_says_what_was_measured() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert {name for _, name, _ in publish.MARKED.findall(readme)} == set(publish.COLUMNS)
+    assert {name for _, name, *_ in publish.MARKED.findall(readme)} == set(publish.COLUMNS)
     assert publish.with_tables(readme) == readme, "python benchmarks/publish.py"
 
 
@@ -63,6 +63,29 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
         "",
         "<!-- end -->",
         "b",
+    ]
+
+
+def test_a_table_of_some_data_sets_of_a_bench(tmp_path: Path) -> None:
+    """The same domain and protocol of two data sets: each in its own column, tests too."""
+    cold = {"protocol": "full", "metric": "ndcg@10"}
+    rows = [
+        row("A", 0.5, "food", dataset="food-kitchen-first-steps", **cold),
+        row("B", 0.25, "food", dataset="food-kitchen-first-steps", **cold),
+        row("A", 0.125, "office", dataset="art-office-first-steps", **cold),
+        row("B", 0.75, "food", dataset="food-kitchen-new-items", **cold),
+    ]
+    of_table = {**cold, "domain": "food", "model": "B"}
+    tests = [{**of_table, "dataset": "food-kitchen-first-steps", "p_holm": 0.5}]
+    tests.append({**of_table, "dataset": "food-kitchen-new-items", "p_holm": 0.01})
+    (tmp_path / "cold-start.json").write_text(json.dumps(rows))
+    (tmp_path / "cold-start_comparisons.json").write_text(json.dumps(tests))
+    found = publish.with_tables("<!-- bench cold-start:first-steps -->\n<!-- end -->\n", tmp_path)
+    assert found.splitlines()[1:5] == [
+        "| model | full, food | full, kitchen | full, office | seeds | CPU s | peak MiB |",
+        "|---|---|---|---|---|---|---|",
+        "| A | **.5000** |  | **.1250** | 1 | 2 | 3 |",
+        "| B | .2500† |  |  | 1 | 2 | 3 |",
     ]
 
 

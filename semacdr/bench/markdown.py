@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from semacdr.bench.significance import LEVEL
+from semacdr.data.split_names import hides_events
 from semacdr.evaluation.coverage import is_coverage
 from semacdr.evaluation.evaluate import ALL, RESAMPLES
 from semacdr.evaluation.metrics import lower_is_better
@@ -31,7 +32,8 @@ def tables(rows: Rows, tests: Rows, lead: Callable[[str], str]) -> str:
             shown = [row for row in mine if row["protocol"] == protocol]
             found = [test for test in tests if test["dataset"] == dataset and test["protocol"] == protocol]
             metric = lead(protocol)
-            parts += [f"## {dataset}, {protocol}", "", *_scores(shown, found, metric), ""]
+            splits = _distinct(row["split"] for row in shown if hides_events(row.get("split")))
+            parts += [f"## {', '.join([dataset, *splits, protocol])}", "", *_scores(shown, found, metric), ""]
             parts += [*_tests(found, metric, _domains(shown)), *_subsets(shown, metric)]
         parts += [*_costs(dataset, mine), *_failures(mine)]
     return "\n".join(parts).rstrip() + "\n"

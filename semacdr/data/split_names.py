@@ -48,6 +48,11 @@ class HidingSplit:
         return (plan_cold_items if self.kind == "cold-item" else plan_cold_users)(dataset, self.percent)
 
 
+def hides_events(name: object) -> bool:
+    """Whether a split of a result is one that hides events in training; published and drawn splits have other names."""
+    return isinstance(name, str) and (_TRANSFER.fullmatch(name) or _COLD.fullmatch(name)) is not None
+
+
 def parse_split(name: str, domain: str = "DOMAIN") -> HidingSplit | None:
     """Reads a name; None for leave-one-out, which hides nothing but its targets.
 

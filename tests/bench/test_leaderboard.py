@@ -56,6 +56,22 @@ def test_one_seed_has_no_spread_and_keeps_its_own_interval(tmp_path: Path) -> No
     assert (row["std"], row["ci_low"], row["ci_high"], row["seeds"]) == (None, 0.0, 1.0, 1)
 
 
+@pytest.mark.parametrize(
+    ("split", "head"),
+    [
+        ("leave-one-out", "## six, full"),
+        ("published", "## six, full"),
+        ("random 8:1:1", "## six, full"),
+        ("cold-user-20", "## six, cold-user-20, full"),
+        ("transfer-80:x", "## six, transfer-80:x, full"),
+    ],
+)
+def test_a_table_names_the_split_that_hides_events(tmp_path: Path, split: str, head: str) -> None:
+    rows = system_rows(System("six", "ours", (fake_run(tmp_path / "0", 0, [HIT] * 6),)), "full")
+    told = tables([{**row, "split": split} for row in rows], [], lambda _: "ndcg@10").splitlines()
+    assert told[0] == head
+
+
 def test_a_capped_run_says_so(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "0", 0, [HIT] * 6, cap_cpu_s=60.0)
     assert stopped_early([run]) is None
