@@ -29,29 +29,32 @@ def _beside(path: Path, kind: str) -> Path:
 
 def clear_halves(folder: Path, names: str, kind: str = "tmp") -> list[Path]:
     """Removes what dead processes of this machine left of files whose names match the pattern; says what it was."""
-    cleared = []
-    mark = f".{platform.node()}-"
-    for left in folder.glob(f".{names}{glob.escape(mark)}*.{kind}"):
-        owner = left.name.rpartition(mark)[2].removesuffix(f".{kind}")
-        if owner.isdigit() and not process_runs(int(owner)):
-            cleared.append(left)
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+    cleared = list(_left_by_the_dead(folder, names, kind))
+    for left in cleared:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
     return cleared
 
 
 def put_back(path: Path) -> None:
     """Puts a folder back that a process of this machine set aside and did not live to replace."""
     path = _real(path)
+    if path.exists():
+        return
+    for left in _left_by_the_dead(path.parent, glob.escape(path.name), "old"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            os.replace(left, path)
+        return
+
+
+def _left_by_the_dead(folder: Path, names: str, kind: str) -> Iterator[Path]:
     mark = f".{platform.node()}-"
-    for left in path.parent.glob(f".{glob.escape(path.name)}{glob.escape(mark)}*.old") if not path.exists() else ():
-        owner = left.name.rpartition(mark)[2].removesuffix(".old")
+    for left in folder.glob(f".{names}{glob.escape(mark)}*.{kind}"):
+        owner = left.name.rpartition(mark)[2].removesuffix(f".{kind}")
         if owner.isdigit() and not process_runs(int(owner)):
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
-                os.replace(left, path)
-            return
+            yield left
 
 
 def _real(path: Path) -> Path:
