@@ -15,7 +15,8 @@ from semacdr.data.schema import BoolArray, FloatArray, Int64Array
 from semacdr.errors import InputError
 from semacdr.serving.index_settings import IndexSettings, Kind
 
-_QUERIES, _ITEMS = 256, 16_384  # scores of one block, 16 MiB
+_QUERIES, _ITEMS = 512, 4_096  # scores of one block, 8 MiB
+_ITEMS_OF_ONE = 32_768  # where there is one query: no more than torch leaves to one thread
 
 
 class Engine(Protocol):
@@ -59,7 +60,7 @@ class Engine(Protocol):
 
 
 class ExactEngine:
-    """Products of blocks, the best of each block, the best of these."""
+    """Products of blocks; what beats the least of the best so far joins them."""
 
     kind, exact = "exact", True
 
@@ -77,18 +78,15 @@ class ExactEngine:
         dead, alive_count = torch.from_numpy(~alive), int(alive.sum())
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
-            best, at = torch.empty((len(part), 0)), torch.empty((len(part), 0), dtype=torch.long)
-            for first in range(0, len(vectors), _ITEMS):
-                block = vectors[first : first + _ITEMS]
-                # by numpy: the vectors may be a read-only map of a file, which torch takes as a copy only
-                product = torch.from_numpy(part @ block.T)
+            best = torch.full((len(part), count), -torch.inf)
+            at = torch.full((len(part), count), -1)
+            size = _ITEMS_OF_ONE if len(part) == 1 else _ITEMS
+            for first in range(0, len(vectors), size):
+                block = vectors[first : first + size]
+                product = _product(part, block)
                 if len(alive) != alive_count:
                     product[:, dead[first : first + len(block)]] = -torch.inf
-                found = torch.topk(product, min(count, len(block)))
-                best, at = torch.cat([best, found.values], 1), torch.cat([at, found.indices + first], 1)
-                if best.shape[1] > count:
-                    best, order = torch.topk(best, count)
-                    at = at.gather(1, order)
+                best, at = _merged(best, at, product, first)
             best, order = torch.sort(best, dim=1, descending=True)
             rows[start : start + len(part)] = at.gather(1, order)
             scores[start : start + len(part)] = best
@@ -97,6 +95,42 @@ class ExactEngine:
 
     def save(self, path: Path) -> None:
         """Nothing."""
+
+
+def _product(queries: FloatArray, block: FloatArray) -> torch.Tensor:
+    """(Q, n) inner products.
+
+    One query is bound by reading, and numpy reads a read-only map of a file without a copy. More are torch's, as is
+    what follows: the threads of two libraries that take turns wait for each other's cores, which costs several times.
+    """
+    if len(queries) == 1:
+        return torch.from_numpy(queries @ block.T)
+    return torch.from_numpy(queries) @ torch.from_numpy(block.copy()).T
+
+
+def _merged(
+    best: torch.Tensor, at: torch.Tensor, product: torch.Tensor, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best of (Q, count) scores, with their rows, and of a block's (Q, n), whose first row is ``first``.
+
+    After a few blocks hardly a score is above the least of the best: comparing is several times cheaper than sorting.
+    """
+    count = best.shape[1]
+    hits = np.flatnonzero((product > best.amin(1, keepdim=True)).numpy())
+    if len(hits) > product.numel() // 16:  # the first block
+        places = torch.arange(first, first + product.shape[1]).expand(len(product), -1)
+        kept, order = torch.topk(torch.cat([best, product], 1), count)
+        return kept, torch.cat([at, places], 1).gather(1, order)
+    if not len(hits):
+        return best, at
+    query, place = (torch.from_numpy(part) for part in np.divmod(hits, product.shape[1]))
+    each = torch.bincount(query, minlength=len(best))
+    slot = torch.arange(len(query)) - (each.cumsum(0) - each)[query]  # its number among those of its query
+    shape = len(best), int(each.max())
+    values, rows = torch.full(shape, -torch.inf), torch.full(shape, -1)
+    values[query, slot], rows[query, slot] = product[query, place], place + first
+    kept, order = torch.topk(torch.cat([best, values], 1), count)
+    return kept, torch.cat([at, rows], 1).gather(1, order)
 
 
 def new_engine(vectors: FloatArray, settings: IndexSettings) -> Engine:

@@ -75,9 +75,12 @@ def test_blocks_and_batches_change_nothing(kind: str, monkeypatch: pytest.Monkey
     alone = [made(vectors, kind=kind).search(query[None], 7)[0] for query in queries]
     assert [pairs(hits) for hits in alone] == [brute(vectors, query, 7) for query in queries]
     monkeypatch.setattr("semacdr.serving.index_engines._ITEMS", 37)
+    monkeypatch.setattr("semacdr.serving.index_engines._ITEMS_OF_ONE", 53)
     monkeypatch.setattr("semacdr.serving.index_engines._QUERIES", 8)
     monkeypatch.setattr("semacdr.serving.index_shard._BLOCK", 41)
-    assert made(vectors, kind=kind).search(queries, 7) == alone
+    in_blocks = made(vectors, kind=kind)
+    assert in_blocks.search(queries, 7) == alone
+    assert [in_blocks.search(query[None], 7)[0] for query in queries] == alone
 
 
 @pytest.mark.parametrize("kind", KINDS)
