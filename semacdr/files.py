@@ -144,8 +144,15 @@ def staged_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that takes the place of ``path`` if the body ends well, and vanishes if it does not.
 
     An existing ``path`` is replaced as a whole, so an error leaves what was there. Of a link it is what it leads to.
+
+    Raises:
+        InputError: ``path`` is the current folder, or one around it: who stands in it would stand in what was replaced.
     """
     path = _real(path)
+    here, whole = Path.cwd(), path.resolve()
+    if whole == here or whole in here.parents:
+        what = "the current folder is not replaced while one stands in it"
+        raise InputError(what, where=str(path), fix="name a folder inside it")
     path.parent.mkdir(parents=True, exist_ok=True)
     put_back(path)
     staging = _beside(path, "staging")

@@ -209,3 +209,12 @@ def test_where_no_file_can_be_written_is_known_before(tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match=f"{tmp_path} must not be written to"):
         check_writable(tmp_path / "new" / "file")
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "here/../"])
+def test_the_current_folder_is_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inside" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "inside")
+    with pytest.raises(InputError, match="name a folder inside it"), staged_folder(Path(name)):
+        pass
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["inside", "here"]
