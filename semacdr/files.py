@@ -106,6 +106,21 @@ def check_writable(path: Path) -> None:
         raise InputError(f"no file can be written here: {above} must not be written to", where=str(path))
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuses to put a new folder in the place of the current one: who stands in it would stand in nothing.
+
+    Raises:
+        InputError: ``path`` is the current folder, or one around it.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it is gone already
+        return
+    if path.resolve() in (here, *here.parents):
+        what = "the current folder, or one around it, is not replaced while one stands in it"
+        raise InputError(what, where=str(path), fix="go to another folder first, or name another one")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes bytes atomically."""
 
@@ -146,13 +161,10 @@ def staged_folder(path: Path) -> Iterator[Path]:
     An existing ``path`` is replaced as a whole, so an error leaves what was there. Of a link it is what it leads to.
 
     Raises:
-        InputError: ``path`` is the current folder, or one around it: who stands in it would stand in what was replaced.
+        InputError: see :func:`check_replaceable`.
     """
+    check_replaceable(path)
     path = _real(path)
-    here, whole = Path.cwd(), path.resolve()
-    if whole == here or whole in here.parents:
-        what = "the current folder is not replaced while one stands in it"
-        raise InputError(what, where=str(path), fix="name a folder inside it")
     path.parent.mkdir(parents=True, exist_ok=True)
     put_back(path)
     staging = _beside(path, "staging")
@@ -181,7 +193,11 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
     The lock is a file beside it, ``.NAME.lock``, which stays with what it guards. Systems and disks that know no such
     locks go without.
+
+    Raises:
+        InputError: see :func:`check_replaceable`.
     """
+    check_replaceable(path)
     path = _real(path)
     if os.name != "posix" or not path.parent.is_dir():
         yield
@@ -210,8 +226,9 @@ def holds_finished(path: Path, kind: str, key: str) -> bool:
     """Whether a folder holds a finished product of this kind with this fingerprint, by its ``manifest.json``.
 
     Raises:
-        InputError: the folder holds something else, which is not to be replaced.
+        InputError: the folder holds something else, which is not to be replaced, or see :func:`check_replaceable`.
     """
+    check_replaceable(path)
     put_back(path)
     if not path.exists():
         return False

@@ -211,10 +211,33 @@ def test_where_no_file_can_be_written_is_known_before(tmp_path: Path, monkeypatc
     assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("name", [".", "..", "here/../"])
+@pytest.mark.parametrize("name", [".", "..", "here/../", "../link", "{here}"])
 def test_the_current_folder_is_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inside" / "here").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("inside")
     monkeypatch.chdir(tmp_path / "inside")
-    with pytest.raises(InputError, match="name a folder inside it"), staged_folder(Path(name)):
+    before = sorted(tmp_path.rglob("*"))
+    path = Path(name.format(here=tmp_path / "inside"))
+    with pytest.raises(InputError, match="not replaced while one stands in it"), staged_folder(path):
         pass
-    assert [entry.name for entry in tmp_path.rglob("*")] == ["inside", "here"]
+    with pytest.raises(InputError, match="not replaced while one stands in it"), locked(path, lambda: None):
+        pass
+    with pytest.raises(InputError, match="not replaced while one stands in it"):
+        holds_finished(path, "table", "key")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_other_folders_are_replaced_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    for path in (Path("below"), Path("../beside"), tmp_path / "new"):
+        with staged_folder(path) as folder:
+            (folder / "made").touch()
+        assert (path / "made").is_file()
+    (tmp_path / "gone" / "below" / "made").unlink()
+    (tmp_path / "gone" / "below").rmdir()
+    (tmp_path / "gone").rmdir()
+    with staged_folder(tmp_path / "new") as folder:
+        (folder / "again").touch()
+    assert (tmp_path / "new" / "again").is_file()

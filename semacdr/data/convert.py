@@ -17,7 +17,7 @@ from semacdr.data.filters import Filters, apply_filters, repeats
 from semacdr.data.readers import ReadOptions, check_options, find_format, find_reader
 from semacdr.data.readers.raw import RawData
 from semacdr.errors import InputError
-from semacdr.files import file_sha256, fingerprint, staged_folder, write_json
+from semacdr.files import check_replaceable, file_sha256, fingerprint, staged_folder, write_json
 from semacdr.progress import say
 
 
@@ -54,6 +54,7 @@ def convert(
     entry = find_format(format_name)
     if source is None and not entry.input_optional:
         raise InputError(f"format {format_name} needs --input", fix=f"it reads {entry.needs}")
+    check_replaceable(output)
     if output.exists() and not (output / schema.MANIFEST).is_file() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is no data set folder, so it is not replaced", where=str(output))
     report = BadRows()

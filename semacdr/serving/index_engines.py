@@ -16,7 +16,7 @@ from semacdr.errors import InputError
 from semacdr.serving.index_settings import IndexSettings, Kind
 
 _QUERIES, _ITEMS = 512, 4_096  # scores of one block, 8 MiB
-_ITEMS_OF_ONE = 32_768  # where there is one query: no more than torch leaves to one thread
+_ITEMS_OF_ONE = 32_768  # where there is one query: torch shares more out among threads, for which it is too little
 
 
 class Engine(Protocol):
@@ -44,8 +44,8 @@ class Engine(Protocol):
         """The best rows of each query.
 
         Args:
-            queries: (Q, D).
-            count: how many, at most the rows that are alive.
+            queries: (Q, D) float32.
+            count: how many, one or more, at most the rows that are alive.
             vectors: (R, D) of all rows, dead ones included.
             alive: (R,).
 
@@ -76,11 +76,13 @@ class ExactEngine:
         """See :class:`Engine`."""
         rows, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
         dead, alive_count = torch.from_numpy(~alive), int(alive.sum())
-        for start in range(0, len(queries), _QUERIES):
-            part = queries[start : start + _QUERIES]
+        # so many answers that blocks are made of: fewer queries at once and longer blocks, or merging takes the time
+        at_once = max(1, _QUERIES * _ITEMS // max(count, _ITEMS))
+        for start in range(0, len(queries), at_once):
+            part = np.array(queries[start : start + at_once])  # may be of a read-only map
             best = torch.full((len(part), count), -torch.inf)
             at = torch.full((len(part), count), -1)
-            size = _ITEMS_OF_ONE if len(part) == 1 else _ITEMS
+            size = max(count, _ITEMS_OF_ONE if len(part) == 1 else _ITEMS)
             for first in range(0, len(vectors), size):
                 block = vectors[first : first + size]
                 product = _product(part, block)
@@ -100,12 +102,13 @@ class ExactEngine:
 def _product(queries: FloatArray, block: FloatArray) -> torch.Tensor:
     """(Q, n) inner products.
 
-    One query is bound by reading, and numpy reads a read-only map of a file without a copy. More are torch's, as is
-    what follows: the threads of two libraries that take turns wait for each other's cores, which costs several times.
+    One query is bound by reading, and numpy reads a read-only map of a file without a copy. Several go to torch, as the
+    merging does: the threads of two libraries that take turns get in each other's way, at up to several times the cost.
     """
     if len(queries) == 1:
         return torch.from_numpy(queries @ block.T)
-    return torch.from_numpy(queries) @ torch.from_numpy(block.copy()).T
+    ours = block if block.flags.writeable else block.copy()  # torch warns of what is read-only
+    return torch.from_numpy(queries) @ torch.from_numpy(ours).T
 
 
 def _merged(
@@ -117,7 +120,7 @@ def _merged(
     """
     count = best.shape[1]
     hits = np.flatnonzero((product > best.amin(1, keepdim=True)).numpy())
-    if len(hits) > product.numel() // 16:  # the first block
+    if len(hits) > product.numel() // 16:  # the first blocks, or rows that get better and better
         places = torch.arange(first, first + product.shape[1]).expand(len(product), -1)
         kept, order = torch.topk(torch.cat([best, product], 1), count)
         return kept, torch.cat([at, places], 1).gather(1, order)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,13 @@ from semacdr.serving.index_engines import ExactEngine
 def test_the_best_of_all_blocks(order: str, queries: int, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("_ITEMS", 64), ("_ITEMS_OF_ONE", 64), ("_QUERIES", 5)):
         monkeypatch.setattr(index_engines, name, value)
-    sorts = []
-    topk = torch.topk
-    monkeypatch.setattr(torch, "topk", lambda scores, *rest: sorts.append(scores.shape[1]) or topk(scores, *rest))  # type: ignore[func-returns-value]
+    sorts, topk = [], torch.topk
+
+    def counted(scores: torch.Tensor, count: int) -> Any:
+        sorts.append(scores.shape[1])
+        return topk(scores, count)
+
+    monkeypatch.setattr(torch, "topk", counted)
     random = np.random.default_rng(len(order) + queries + dead)
     asked = random.normal(size=(queries, 8)).astype(np.float32)
     asked[:, 0] = 1
@@ -30,7 +36,8 @@ def test_the_best_of_all_blocks(order: str, queries: int, dead: int, monkeypatch
         vectors[:, 0] = steps if order == "rising" else -steps
     alive = np.ones(700, np.bool_)
     alive[random.choice(700, dead, replace=False)] = False
-    vectors.setflags(write=False)  # as a map of a file is
+    asked.setflags(write=False)  # as a map of a file is
+    vectors.setflags(write=False)
     rows, scores = ExactEngine().search(asked, 10, vectors, alive)
     true = asked @ vectors.T
     assert rows.shape == scores.shape == (queries, 10)
@@ -43,6 +50,18 @@ def test_the_best_of_all_blocks(order: str, queries: int, dead: int, monkeypatch
         assert len(whole) == len(sorts) == -(-queries // 5), "nothing after the first block is sorted"
     if order == "any" and not dead:
         assert len(whole) < len(sorts), "a few hits are sorted without the rest of their block"
+
+
+@pytest.mark.parametrize("count", [64, 65, 300, 700])
+def test_more_answers_than_a_block_has(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_ITEMS", 64), ("_ITEMS_OF_ONE", 64), ("_QUERIES", 5)):
+        monkeypatch.setattr(index_engines, name, value)
+    random = np.random.default_rng(count)
+    asked, vectors = random.normal(size=(7, 8)).astype(np.float32), random.normal(size=(700, 8)).astype(np.float32)
+    rows, scores = ExactEngine().search(asked, count, vectors, np.ones(700, np.bool_))
+    true = asked @ vectors.T
+    assert rows.tolist() == np.argsort(-true, axis=1)[:, :count].tolist()
+    np.testing.assert_allclose(scores, -np.sort(-true)[:, :count], rtol=1e-5, atol=1e-5)
 
 
 def test_fewer_alive_than_asked_for() -> None:

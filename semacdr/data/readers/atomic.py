@@ -26,7 +26,7 @@ from semacdr.data.readers.raw import (
 )
 from semacdr.data.readers.text import TEXT, fields, read_lines
 from semacdr.errors import InputError, nearest
-from semacdr.files import staged_folder
+from semacdr.files import check_replaceable, staged_folder
 from semacdr.progress import say
 
 # Names that RecBole's own data sets give to what we call otherwise.
@@ -109,6 +109,7 @@ def export_atomic(dataset: Dataset, folder: Path) -> list[Path]:
     Raises:
         InputError: the folder holds other files than atomic ones, which would be lost.
     """
+    check_replaceable(folder)
     foreign = (
         [path.name for path in folder.iterdir() if path.suffix not in (".inter", ".item")] if folder.is_dir() else []
     )
