@@ -69,3 +69,17 @@ def test_fewer_alive_than_asked_for() -> None:
     rows, scores = ExactEngine().search(np.eye(1, 4, dtype=np.float32), 3, np.eye(4, dtype=np.float32), alive)
     assert sorted(rows[0].tolist()) == [-1, 1, 2]
     assert np.isneginf(scores[0, 2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_arrays_are_searched_without_a_warning() -> None:
+    asked, vectors = np.eye(2, 4, dtype=np.float32), np.eye(4, dtype=np.float32)
+    asked.setflags(write=False)
+    vectors.setflags(write=False)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else it says so once a process
+    try:
+        rows, _ = ExactEngine().search(asked, 1, vectors, np.ones(4, np.bool_))
+    finally:
+        torch.set_warn_always(before)
+    assert rows.tolist() == [[0], [1]]
